@@ -1,0 +1,1 @@
+"""The contract both sides of a runtime share: documents, codec, errors. Imports nothing above it."""

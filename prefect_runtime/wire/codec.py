@@ -1,0 +1,248 @@
+"""Values <-> JSON text: the runtime's tagged encoding, and `ResultDecoder`. Imported by client and local.
+
+A value that JSON has no word for becomes ``{"__type__": T, "__value__": V}``; the tags are those of Qiskit's
+RuntimeEncoder (qiskit-ibmq-provider 0.20.2, qiskit-ibm-runtime 0.51). Decoding knows a fixed table of tags and never
+imports or calls anything that a payload names; a tag outside the table stays the plain dict it is.
+
+NumPy and Qiskit are imported when a value of theirs is met, not before: a value can only be NumPy's if NumPy is loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import io
+import json
+import math
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
+
+MAX_DECODED_BYTES = 512 * 1024 * 1024
+"""Largest array or circuit we unpack, in bytes (reliability.md, section 3a: one zlib string can hide any size)."""
+
+
+class RuntimeEncoder(json.JSONEncoder):
+    """JSON encoder for the runtime's value types; `encode_inputs` names the field when a value cannot be encoded."""
+
+    def default(self, o: Any) -> Any:
+        """Return the JSON form of a value that JSON has no word for.
+
+        Raises:
+            TypeError: No encoding is known for this type.
+        """
+        if isinstance(o, dt.date):  # datetime is a date
+            return _tagged("datetime", o.isoformat())
+        if isinstance(o, complex):
+            return _tagged("complex", [o.real, o.imag])
+        if isinstance(o, set | frozenset):
+            return _tagged("set", list(o))
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            if isinstance(o, numpy.ndarray):
+                return _tagged("ndarray", o.tolist() if o.dtype == object else _pack_array(o))
+            if isinstance(o, numpy.generic):
+                return o.item()
+        if "qiskit" in sys.modules:
+            from prefect_runtime.wire import qiskit_values
+
+            encoded = qiskit_values.encode(o)
+            if encoded is not NotImplemented:
+                return encoded
+        raise TypeError(f"a value of type {type(o).__name__} has no JSON form")
+
+
+def _tagged(tag: str, value: Any) -> dict[str, Any]:
+    return {"__type__": tag, "__value__": value}
+
+
+def encode_inputs(inputs: Mapping[str, Any]) -> str:
+    """Return the JSON text of a program's inputs.
+
+    Raises:
+        ConfigurationError: Some value cannot be encoded; the message says where it stands and of what type it is.
+    """
+    try:
+        return json.dumps(inputs, cls=RuntimeEncoder)
+    except (TypeError, ValueError, RecursionError) as error:
+        place, why = _find_fault("inputs", inputs, depth=0) or ("inputs", _reason(error))
+        raise ConfigurationError(f"Cannot encode {place}: {why}. Nothing was sent.") from None
+
+
+def _find_fault(place: str, value: Any, *, depth: int) -> tuple[str, str] | None:
+    """Return where the first value stands that cannot be encoded, and why; None if all can."""
+    if depth > 100:
+        return place, "nested more than 100 levels deep (or contains itself)"
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str | int | float | bool | None):
+                return place, f"a key of type {type(key).__name__} (keys must be text or numbers)"
+            if fault := _find_fault(f"{place}[{key!r}]", item, depth=depth + 1):
+                return fault
+        return None
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            if fault := _find_fault(f"{place}[{index}]", item, depth=depth + 1):
+                return fault
+        return None
+    try:
+        json.dumps(value, cls=RuntimeEncoder)
+    except (TypeError, ValueError, RecursionError) as error:
+        return place, _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, TypeError) else type(error).__name__
+
+
+def encode_result(value: Any) -> str:
+    """Return the JSON text of a result or interim result.
+
+    Raises:
+        TypeError: Some value cannot be encoded.
+        ValueError: The value contains itself.
+    """
+    return json.dumps(value, cls=RuntimeEncoder)
+
+
+def decode(text: str) -> Any:
+    """Return the value a tagged JSON text stands for.
+
+    Raises:
+        json.JSONDecodeError: Not JSON.
+        ResultDecodeError: JSON, but a tag in it holds something else than it promises.
+    """
+    return json.loads(text, object_hook=_revive)
+
+
+class ResultDecoder:
+    """Turns the text of a result or interim result into a value. Subclass it and pass the *class* as ``decoder``."""
+
+    @classmethod
+    def decode(cls, data: str) -> Any:
+        """Return the value; text that is not JSON comes back unchanged.
+
+        Args:
+            data: The text as the server sent it.
+
+        Raises:
+            ResultDecodeError: JSON, but a tag in it holds something else than it promises.
+        """
+        try:
+            return decode(data)
+        except json.JSONDecodeError:
+            return data
+        except RecursionError:
+            raise ResultDecodeError("The result is nested too deeply to be read.") from None
+
+
+def _revive(obj: dict[str, Any]) -> Any:
+    tag = obj.get("__type__")
+    if not isinstance(tag, str) or ("__value__" not in obj):
+        return obj
+    reviver = _REVIVERS.get(tag) or _qiskit_reviver(tag)
+    if reviver is None:
+        return obj
+    try:
+        return reviver(obj)
+    except ResultDecodeError:
+        raise
+    except Exception as error:
+        raise ResultDecodeError(f"A {tag!r} value in the answer cannot be read ({type(error).__name__}).") from None
+
+
+def _qiskit_reviver(tag: str) -> Callable[[dict[str, Any]], Any] | None:
+    if tag not in QISKIT_TAGS:
+        return None
+    try:
+        from prefect_runtime.wire import qiskit_values
+    except ImportError:  # no Qiskit here: the value stays a plain dict, its arrays decoded
+        return None
+    return qiskit_values.REVIVERS.get(tag)
+
+
+QISKIT_TAGS = frozenset(
+    {
+        "QuantumCircuit",
+        "settings",
+        "BitArray",
+        "DataBin",
+        "PubResult",
+        "SamplerPubResult",
+        "EstimatorPubResult",
+        "PrimitiveResult",
+        "BindingsArray",
+        "ObservablesArray",
+    }
+)
+"""Tags whose values are Qiskit's; known here so that Qiskit is imported only when one is met."""
+
+
+def _pack_array(array: Any) -> str:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return pack(buffer.getvalue())
+
+
+def _revive_array(obj: dict[str, Any]) -> Any:
+    import numpy as np
+
+    value = obj["__value__"]
+    if not isinstance(value, str):
+        return np.array(value)
+    data = unpack(value)
+    buffer = io.BytesIO(data)
+    shape, _, dtype = _npy_header(buffer)
+    if math.prod(shape) * dtype.itemsize > len(data):  # a header may promise any size: check before allocating
+        raise ResultDecodeError("An array in the answer is shorter than its header says.")
+    buffer.seek(0)
+    return np.load(buffer, allow_pickle=False)
+
+
+def _npy_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, Any]:
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(buffer)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(buffer)
+    if version == (2, 0):
+        return npy.read_array_header_2_0(buffer)
+    raise ResultDecodeError(f"An array in the answer has npy version {version}, which is not read.")
+
+
+def pack(data: bytes) -> str:
+    """Return base64(zlib(data)), the form arrays and circuits have on the wire."""
+    return base64.standard_b64encode(zlib.compress(data)).decode("ascii")
+
+
+def unpack(text: str) -> bytes:
+    """Undo `pack`, refusing what would unpack to more than `MAX_DECODED_BYTES`.
+
+    Raises:
+        ResultDecodeError: Not base64, not zlib, cut off, or too large.
+    """
+    try:
+        stream = zlib.decompressobj()
+        data = stream.decompress(base64.b64decode(text, validate=True), MAX_DECODED_BYTES)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise ResultDecodeError(f"A compressed value in the answer cannot be read ({type(error).__name__}).") from None
+    if stream.unconsumed_tail:
+        raise ResultDecodeError(f"A compressed value in the answer is larger than {MAX_DECODED_BYTES} bytes.")
+    if not stream.eof:
+        raise ResultDecodeError("A compressed value in the answer is cut off.")
+    return data
+
+
+_REVIVERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "datetime": lambda obj: dt.datetime.fromisoformat(obj["__value__"]),
+    "complex": lambda obj: complex(*obj["__value__"]),
+    "set": lambda obj: set(obj["__value__"]),
+    "ndarray": _revive_array,
+}
