@@ -96,7 +96,9 @@ def _revive_circuit(obj: dict[str, Any]) -> QuantumCircuit:
     if data[:6] != b"QISKIT" or len(data) < 7:
         raise ResultDecodeError("A circuit in the answer is not QPY.")
     if data[6] < MIN_QPY_VERSION:
-        raise ResultDecodeError(f"A circuit in the answer is QPY version {data[6]}; below {MIN_QPY_VERSION} is refused.")
+        raise ResultDecodeError(
+            f"A circuit in the answer is QPY version {data[6]}; below {MIN_QPY_VERSION} is refused."
+        )
     circuits = qpy.load(io.BytesIO(data))
     return circuits[0]
 

@@ -1,0 +1,24 @@
+"""Talks to a runtime. Usable without Prefect; loads neither Prefect nor Qiskit nor NumPy until a value needs them.
+
+Data flows service -> primitives, fingerprint -> submission -> rest -> transport, and a `job_id` comes back up:
+
+    service       what is there, start one, find one                 -> RuntimeService
+    primitives    circuits as written: choose a backend, transpile, coerce
+    submission    one request becomes one job                        (the Journal's protocol is here)
+    job           one job's life                                     -> RuntimeJob
+    monitor, feed one watcher per account for every job that somebody waits for
+    streaming     interim results over a WebSocket
+    rest          one method per endpoint                            -> RuntimeClient
+    auth, credentials, discovery, transport, retry, accounts         what those stand on
+"""
+
+from __future__ import annotations
+
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.job import RuntimeJob
+from prefect_runtime.client.rest import RuntimeClient
+from prefect_runtime.client.service import RuntimeService
+from prefect_runtime.wire.codec import ResultDecoder
+from prefect_runtime.wire.models import JobStatus
+
+__all__ = ["Credentials", "JobStatus", "ResultDecoder", "RuntimeClient", "RuntimeJob", "RuntimeService"]

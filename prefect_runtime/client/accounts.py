@@ -1,0 +1,68 @@
+"""One session, token and watcher per account and process: a locked, counted registry. Used by service.py.
+
+The one piece of module-level state of the package. An account that nobody uses any more is kept for a while, because the
+next task will want it: a connection and a token cost more than the task. After a fork the child starts with none: a
+socket or a lock must not be shared by two processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
+
+MAX_IDLE = 8
+"""Accounts kept without a user."""
+
+
+@dataclass(kw_only=True)
+class Account:
+    """What everybody who uses an account shares.
+
+    Attributes:
+        client: The REST API.
+        backends: Backends with their documents, by name, and when they were asked for (monotonic seconds).
+        users: How many services are open.
+    """
+
+    client: RuntimeClient
+    backends: dict[str, tuple[float, Backend]] = field(default_factory=dict)
+    users: int = 0
+
+
+_lock = threading.Lock()
+_accounts: dict[tuple[object, ...], Account] = {}  # least recently used first
+
+
+def acquire(credentials: Credentials, *, request_timeout: float = REQUEST_SECONDS) -> Account:
+    """Return the account, opened on first use; give it back with `release`."""
+    key = (*credentials.account, request_timeout)
+    with _lock:
+        account = _accounts.pop(key, None)
+        if account is None:
+            account = Account(client=RuntimeClient(credentials, request_timeout=request_timeout))
+        _accounts[key] = account
+        account.users += 1
+        return account
+
+
+def release(account: Account) -> None:
+    """Say that one user has done; closes accounts that nobody has used for longest."""
+    with _lock:
+        account.users -= 1
+        idle = [key for key, other in _accounts.items() if other.users <= 0]
+        for key in idle[: max(0, len(idle) - MAX_IDLE)]:
+            _accounts.pop(key).client.close()
+
+
+def _forget() -> None:
+    global _lock  # noqa: PLW0603 - the lock may have been held by a thread that is not in this process
+    _lock = threading.Lock()
+    _accounts.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,75 @@
+"""Status changes that the embedded runtime tells by itself, so that a waiter wakes within milliseconds. Used by monitor.py."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from prefect_runtime.client.streaming import Socket
+from prefect_runtime.wire.codec import decode
+from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.models import JobDocument
+
+_log = logging.getLogger(__name__)
+
+READY_SECONDS = 2.0
+RECONNECT_SECONDS = 1.0
+
+
+class Feed:
+    """A thread that reads the feed until closed; opens it again when it breaks.
+
+    Args:
+        open_feed: Opens the stream.
+        take: Called with each document, in the feed's thread.
+        state_changed: Called when the feed broke or came back: something may have been missed.
+    """
+
+    def __init__(
+        self,
+        open_feed: Callable[[], Socket],
+        take: Callable[[JobDocument], None],
+        state_changed: Callable[[], None],
+    ) -> None:
+        self._open = open_feed
+        self._take = take
+        self._state_changed = state_changed
+        self._closed = threading.Event()
+        self._tried = threading.Event()
+        self._socket: Socket | None = None
+        self.connected = False
+        threading.Thread(target=self._run, name="job-feed", daemon=True).start()
+        self._tried.wait(READY_SECONDS)  # connected before the first query, or known not to be
+
+    def close(self) -> None:
+        """End it."""
+        self._closed.set()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._socket = self._open()
+                self._read(self._socket)
+            except QiskitRuntimeError as error:
+                if not self._closed.is_set():
+                    _log.debug("feed of status changes: %s", error)
+            was_connected, self.connected = self.connected, False
+            self._tried.set()
+            if was_connected and not self._closed.is_set():
+                self._state_changed()
+            self._closed.wait(RECONNECT_SECONDS)
+
+    def _read(self, socket: Socket) -> None:
+        socket.receive()  # the server's greeting: from here on every change is told
+        self.connected = True
+        if self._tried.is_set():
+            self._state_changed()
+        self._tried.set()
+        try:
+            while not self._closed.is_set():
+                self._take(JobDocument.parse(decode(socket.receive())))
+        finally:
+            socket.close()

@@ -1,0 +1,378 @@
+"""One job's life: `RuntimeJob`, with the methods, defaults and errors of the seed. Used by service.py and by people.
+
+Where the classic implementation broke its own contract, the contract is kept: a cancelled job has no result, a status
+is never made up, a deadline is exact, a failed poll ends nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.rest import RuntimeClient
+from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.streaming import InterimStream
+from prefect_runtime.client.transport import clean
+from prefect_runtime.wire.codec import ResultDecoder, decode
+from prefect_runtime.wire.errors import (
+    ConfigurationError,
+    InterimResultsUnavailableError,
+    JobTimeoutError,
+    QiskitRuntimeError,
+    ResultLostError,
+    RuntimeInvalidStateError,
+    RuntimeJobFailureError,
+    RuntimeJobMaxTimeoutError,
+    RuntimeJobNotFound,
+)
+from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+
+_log = logging.getLogger(__name__)
+
+Decoder = type[ResultDecoder]
+REASON_CHARACTERS = 20_000
+RESULT_LOOKS = 5  # a job may be DONE a moment before its result can be had
+RESULT_PAUSE = 0.5
+
+
+class RuntimeJob:
+    """One execution of a program at a runtime.
+
+    Not picklable, because it would carry the token: hand on ``job.job_id()`` and get the job again with
+    `RuntimeService.job`.
+
+    Args:
+        backend: Where it runs.
+        api_client: For connecting to the server.
+        credentials: The account.
+        job_id: Job id.
+        program_id: The program.
+        params: Its inputs.
+        creation_date: In UTC, ISO 8601.
+        user_callback: Called with ``(job_id, interim_result)`` for every interim result, from now on.
+        result_decoder: Class that decodes results and interim results.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        api_client: RuntimeClient,
+        credentials: Credentials,
+        job_id: str,
+        program_id: str,
+        params: Mapping[str, Any] | None = None,
+        creation_date: str | None = None,
+        user_callback: Callable[[str, Any], None] | None = None,
+        result_decoder: Decoder = ResultDecoder,
+    ) -> None:
+        self._backend = backend
+        self._client = api_client
+        self._credentials = credentials
+        self._job_id = job_id
+        self._program_id = program_id
+        self._params: Mapping[str, Any] = {} if params is None else params
+        self._creation_date = creation_date
+        self._decoder = result_decoder
+        self._document: JobDocument | None = None
+        self._result_text: str | None = None
+        self._decoded: dict[Decoder, Any] = {}
+        self._lock = threading.Lock()  # guards the two below
+        self._stream: InterimStream | None = None
+        self._reason: str | None = None
+        if user_callback is not None:
+            self._start_stream(user_callback, result_decoder)
+
+    def __repr__(self) -> str:
+        return f"<RuntimeJob {self._job_id!r} of {self._program_id!r} on {self._backend.name!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A RuntimeJob carries a token and cannot be pickled: hand on its job_id().")
+
+    # What it is
+
+    def job_id(self) -> str:
+        """Return a unique id of the job."""
+        return self._job_id
+
+    def backend(self) -> Backend:
+        """Return the backend where this job runs or ran."""
+        return self._backend
+
+    @property
+    def program_id(self) -> str:
+        """The program this job is for."""
+        return self._program_id
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Input parameters of this job; empty if there are none."""
+        return self._params
+
+    @property
+    def creation_date(self) -> datetime | None:
+        """When the job was created, in local time (aware); None if the server does not say."""
+        if self._creation_date is None:
+            self._creation_date = (self._document or self._refresh()).created
+        moment = parse_time(self._creation_date)
+        return None if moment is None else moment.astimezone()
+
+    # How it is
+
+    def status(self) -> JobStatus:
+        """Return the job's status, asked for now unless it is known to be final.
+
+        Raises:
+            IBMQError: The server gave a status that this version does not know (`UnknownJobStatusError`).
+            QiskitRuntimeError: The server could not be asked.
+        """
+        return self.document().known_status()
+
+    def document(self) -> JobDocument:
+        """Return all the server says of the job, asked for now unless it is known to be final."""
+        known = self._document
+        return known if known is not None and known.is_final else self._refresh()
+
+    def _refresh(self) -> JobDocument:
+        return self._remember(self._client.job(self._job_id))
+
+    def _remember(self, document: JobDocument) -> JobDocument:
+        known = self._document
+        if known is None or not known.is_final:
+            self._document = document
+        return document
+
+    def error_message(self) -> str | None:
+        """Return why the job failed, or None if it has not."""
+        document = self.document()
+        if document.status is not JobStatus.ERROR:
+            return None
+        what = "ran longer than its max_execution_time" if document.ran_too_long else "has failed"
+        return f"Job {self._job_id} {what}: {self._failure_reason(document)}"
+
+    def _failure_reason(self, document: JobDocument) -> str:
+        """Return what the server or the program says of a failure; old servers say it in place of the result."""
+        if self._reason is None:
+            text = document.reason
+            if not text:
+                try:
+                    text = self._client.results(self._job_id) or ""
+                except QiskitRuntimeError:
+                    text = ""  # the failure itself is known; that its reason is not must not hide it
+            parts = [text.strip() or "the server gave no reason."]
+            if document.reason_code is not None:
+                parts.append(f"(code {document.reason_code})")
+            if document.solution:
+                parts.append(document.solution)
+            self._reason = clean(" ".join(parts), self._credentials.secrets, limit=REASON_CHARACTERS)
+        return self._reason
+
+    def metrics(self) -> Mapping[str, Any]:
+        """Return the job's timestamps and usage, as the server gives them."""
+        return self._client.metrics(self._job_id)
+
+    # Waiting for it
+
+    def wait_for_final_state(
+        self,
+        timeout: float | None = None,
+        wait: float | None = 5,
+        *,
+        on_change: Callable[[JobDocument], None] | None = None,
+    ) -> None:
+        """Wait until the job is DONE, CANCELLED or ERROR. Raises for none of them; a failed poll ends nothing.
+
+        Args:
+            timeout: Seconds to wait in all; None for as long as it takes.
+            wait: The longest pause between two queries, in seconds; None leaves it to us, up to 60 s.
+            on_change: Called with the job's document after each change of its status.
+
+        Raises:
+            JobTimeoutError: Not final in time. The job is left alone.
+            ConfigurationError: A time that is none.
+        """
+        check_seconds("timeout", timeout)
+        check_seconds("wait", wait)
+        if self._document is not None and self._document.is_final:
+            return
+        deadline = Deadline(timeout, self._client.clock)
+        known = self._client.monitor.wait([self._job_id], deadline=deadline, longest_pause=wait, on_change=on_change)
+        document = known.get(self._job_id)
+        if document is not None:
+            self._remember(document)
+            if document.is_final:
+                return
+        said = f"its status was {document.word!r}" if document else "its status could not be asked for"
+        raise JobTimeoutError(
+            f"Job {self._job_id} was not final after {timeout:g} s; {said}. It was left alone: wait for it again with "
+            "its id, or cancel it.",
+            job_id=self._job_id,
+        )
+
+    def result(self, timeout: float | None = None, wait: float | None = 5, decoder: Decoder | None = None) -> Any:
+        """Wait for the job and return its result. The text is fetched once.
+
+        Args:
+            timeout: Seconds to wait for the job.
+            wait: The longest pause between two queries, in seconds.
+            decoder: Class that decodes the result; the job's own if None.
+
+        Raises:
+            RuntimeJobFailureError: The job failed (`RuntimeJobMaxTimeoutError`: it ran too long).
+            RuntimeInvalidStateError: The job was cancelled: it has no result.
+            JobTimeoutError: Not final in time. The job is left alone.
+            ResultDecodeError: The result cannot be read with this decoder.
+            ResultLostError: The job is done, but the server has no result (any more).
+        """
+        self.wait_for_final_state(timeout=timeout, wait=wait)
+        document = self.document()
+        if document.status is JobStatus.ERROR:
+            kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
+            raise kind(
+                self.error_message() or "",
+                reason=self._failure_reason(document),
+                reason_code=document.reason_code,
+                job_id=self._job_id,
+            )
+        if document.status is JobStatus.CANCELLED:
+            raise RuntimeInvalidStateError(f"Job {self._job_id} was cancelled: it has no result.", job_id=self._job_id)
+        used = decoder or self._decoder
+        if used not in self._decoded:
+            self._decoded[used] = used.decode(self._fetch_result())
+        return self._decoded[used]
+
+    def _fetch_result(self) -> str:
+        for _ in range(RESULT_LOOKS):
+            if self._result_text is None:
+                self._result_text = self._client.results(self._job_id)
+            if self._result_text is not None:
+                return self._result_text
+            self._client.clock.sleep(RESULT_PAUSE)
+        raise ResultLostError(
+            f"Job {self._job_id} is done, but the server has no result for it: deleted, or a private job's, which can "
+            "be read once.",
+            job_id=self._job_id,
+        )
+
+    # Doing something about it
+
+    def cancel(self) -> None:
+        """Cancel the job; its status is then what the server says it is.
+
+        Raises:
+            RuntimeInvalidStateError: It is final already.
+            QiskitRuntimeError: The server could not be asked, or refused.
+        """
+        if self._document is not None and self._document.is_final:
+            raise RuntimeInvalidStateError(
+                f"Job {self._job_id} is final already ({self._document.word}): it cannot be cancelled.",
+                job_id=self._job_id,
+            )
+        self._client.cancel(self._job_id)
+        self.cancel_result_streaming()
+        self._refresh()
+
+    def logs(self) -> str:
+        """Return the job's log, standard output and error; empty if there is none. Warns if the job is not final yet.
+
+        Raises:
+            QiskitRuntimeError: The server could not be asked.
+        """
+        if not self.document().is_final:
+            _log.warning("job %s is not final yet: its log may grow", self._job_id)
+        try:
+            return self._client.logs(self._job_id)
+        except RuntimeJobNotFound:
+            return ""
+
+    # Its interim results
+
+    def interim_results(self, decoder: Decoder | None = None) -> list[Any]:
+        """Return the interim results so far, in the order the server keeps them.
+
+        Raises:
+            InterimResultsUnavailableError: This channel has none.
+        """
+        if not self._client.has_streams:
+            raise InterimResultsUnavailableError(
+                f"Job {self._job_id}: this channel keeps no interim results.", job_id=self._job_id
+            )
+        used = decoder or self._decoder
+        return [used.decode(text) for text in self._client.interim_results(self._job_id)]
+
+    def stream_results(self, callback: Callable[[str, Any], None], decoder: Decoder | None = None) -> None:
+        """Start streaming interim results; returns at once.
+
+        Args:
+            callback: Called as ``callback(job_id, interim_result)``, from a thread of its own, in order, each once.
+                What it raises is logged, and the stream goes on.
+            decoder: Class that decodes interim results; the job's own if None.
+
+        Raises:
+            RuntimeInvalidStateError: A callback is streaming already, or the job is final.
+            InterimResultsUnavailableError: This channel has no streams.
+        """
+        if not callable(callback):
+            raise ConfigurationError(f"callback: must be callable, not {type(callback).__name__}.")
+        if self.document().is_final:
+            raise RuntimeInvalidStateError(
+                f"Job {self._job_id} is final: there is nothing left to stream. interim_results() has what came.",
+                job_id=self._job_id,
+            )
+        self._start_stream(callback, decoder or self._decoder)
+
+    def _start_stream(self, callback: Callable[[str, Any], None], decoder: Decoder) -> None:
+        if not self._client.has_streams:
+            raise InterimResultsUnavailableError(
+                f"Job {self._job_id}: this channel has no stream of interim results.", job_id=self._job_id
+            )
+        with self._lock:
+            if self._stream is not None and not self._stream.finished:
+                raise RuntimeInvalidStateError(
+                    f"Job {self._job_id}: a callback is streaming its results already.", job_id=self._job_id
+                )
+            stream = self._stream = InterimStream(self._client, self._job_id)
+        threading.Thread(
+            target=_deliver,
+            args=(stream, self._job_id, callback, decoder),
+            name=f"callback-{self._job_id}",
+            daemon=True,
+        ).start()
+
+    def cancel_result_streaming(self) -> None:
+        """Stop streaming: no callback starts after this returns. Harmless when nothing streams."""
+        with self._lock:
+            stream = self._stream
+        if stream is not None:
+            stream.cancel()
+
+
+def _deliver(stream: InterimStream, job_id: str, callback: Callable[[str, Any], None], decoder: Decoder) -> None:
+    """Call the callback with each interim result."""
+    try:
+        for text in stream:
+            try:
+                value = decoder.decode(text)
+            except Exception as error:  # noqa: BLE001 - a user's decoder may raise anything
+                _log.warning("job %s: an interim result could not be decoded (%s)", job_id, type(error).__name__)
+                continue
+            if stream.cancelled:
+                return
+            try:
+                callback(job_id, value)
+            except BaseException:  # noqa: BLE001 - sys.exit() in a callback ends neither the stream nor us
+                _log.warning("job %s: the callback for interim results raised", job_id, exc_info=True)
+    except QiskitRuntimeError as error:
+        _log.warning("job %s: the stream of interim results ended early (%s)", job_id, error)
+    finally:
+        stream.finish()
+
+
+def inputs_of(document: JobDocument) -> dict[str, Any]:
+    """Return a job's inputs as they came back from the server, decoded by the same safe rules as results."""
+    value = decode(document.inputs_json())
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,323 @@
+"""One watcher per account for every job that somebody in this process waits for. Used by job.py and service.py.
+
+Callers put the jobs they wait for on one board; one thread asks the server for all of them, by list where there are
+several, ever more seldom while nothing happens. Where the server tells of changes by itself (feed.py), asking is only
+the safety net. A failed poll is an event of the line, not of the job: it is logged and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from prefect_runtime.client.feed import Feed
+from prefect_runtime.client.retry import Clock, Deadline
+from prefect_runtime.client.streaming import Socket
+from prefect_runtime.wire.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    PermissionDeniedError,
+    QiskitRuntimeError,
+    RateLimitedError,
+    RuntimeJobNotFound,
+)
+from prefect_runtime.wire.models import TAG, JobDocument, JobStatus
+
+_log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between two queries while the job queues
+LONGEST_PAUSE_RUNNING = 5.0
+GROWTH = 1.5
+JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
+PAUSE_WITH_FEED = 30.0
+SHORTEST_PAUSE = 0.05
+FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
+PAGE, MAX_PAGES = 200, 5
+CONFIRM_GONE = 2  # a 404 for a known job is believed when it comes twice in a row
+ASK_ITSELF_EVERY = 5  # rounds: some servers move a job on only when that job is asked for
+
+
+class StatusSource(Protocol):
+    """What the monitor needs of a `RuntimeClient`."""
+
+    @property
+    def has_feed(self) -> bool:
+        """True where the server tells of status changes by itself."""
+
+    def open_feed(self) -> Socket:
+        """Open that stream."""
+
+    def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
+        """Ask for one job."""
+
+    def jobs(
+        self, *, limit: int = 200, offset: int = 0, tags: Sequence[str] = (), patient: bool = True
+    ) -> list[JobDocument]:
+        """Ask for a page of jobs."""
+
+
+class _Watch:
+    """What is known of one job that somebody waits for."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.document: JobDocument | None = None
+        self.error: QiskitRuntimeError | None = None
+        self.waiters: set[_Waiter] = set()
+        self.asked = False  # at least one query has been answered, or has failed
+        self.due = 0.0
+        self.pause = FIRST_PAUSE
+        self.rounds = 0
+        self.times_gone = 0
+
+    @property
+    def settled(self) -> bool:
+        """True once there is nothing more to ask."""
+        return self.error is not None or (self.document is not None and self.document.is_final)
+
+
+class _Waiter:
+    """One call of `JobMonitor.wait`."""
+
+    def __init__(self, lock: threading.RLock, longest_pause: float | None) -> None:
+        self.news = threading.Condition(lock)
+        self.longest_pause = longest_pause
+
+
+class JobMonitor:
+    """Watches jobs of one account.
+
+    Args:
+        source: Asks the server.
+        clock: Where the time comes from.
+    """
+
+    def __init__(self, source: StatusSource, *, clock: Clock) -> None:
+        self._source = source
+        self._clock = clock
+        self._lock = threading.RLock()  # guards all below
+        self._wake = threading.Condition(self._lock)
+        self._watches: dict[str, _Watch] = {}
+        self._thread: threading.Thread | None = None
+        self._feed: Feed | None = None
+        self._random = random.Random()  # noqa: S311 - jitter
+
+    def wait(
+        self,
+        job_ids: Collection[str],
+        *,
+        deadline: Deadline,
+        longest_pause: float | None = None,
+        on_change: Callable[[JobDocument], None] | None = None,
+    ) -> dict[str, JobDocument]:
+        """Return the documents of jobs once all are final, or at the deadline as far as they are known.
+
+        Args:
+            job_ids: The jobs.
+            deadline: When to stop waiting; nothing is raised then.
+            longest_pause: The longest time between two queries, in seconds; None leaves it to the monitor.
+            on_change: Called in this thread with a job's document after each change of its status word.
+
+        Raises:
+            RuntimeJobNotFound: The server said so twice in a row.
+            PermissionDeniedError: The server said so twice in a row.
+            AuthenticationError: The sign-in failed for good.
+        """
+        waiter = _Waiter(self._lock, longest_pause)
+        grace = Deadline(FIRST_ANSWER_GRACE, self._clock)
+        words: dict[str, str] = {}
+        with self._lock:
+            watches = [self._enter(job_id, waiter) for job_id in dict.fromkeys(job_ids)]
+            try:
+                while True:
+                    changed = _changed(watches, words) if on_change else []
+                    if on_change and changed:
+                        self._unlocked(on_change, changed)
+                        continue
+                    for watch in watches:
+                        if watch.error is not None:
+                            raise watch.error
+                    over = deadline.expired and (grace.expired or all(watch.asked for watch in watches))
+                    if over or all(watch.settled for watch in watches):
+                        return {watch.job_id: watch.document for watch in watches if watch.document}
+                    left = deadline.remaining() or grace.remaining()
+                    self._clock.wait(waiter.news, None if left == float("inf") else left)
+            finally:
+                for watch in watches:
+                    self._leave(watch, waiter)
+
+    def _unlocked(self, call: Callable[[JobDocument], None], documents: list[JobDocument]) -> None:
+        self._lock.release()
+        try:
+            for document in documents:
+                call(document)
+        finally:
+            self._lock.acquire()
+
+    def _enter(self, job_id: str, waiter: _Waiter) -> _Watch:
+        watch = self._watches.get(job_id)
+        if watch is None:
+            watch = self._watches[job_id] = _Watch(job_id)
+        watch.waiters.add(waiter)
+        watch.due = 0.0  # who has just come wants to know now
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="job-monitor", daemon=True)
+            self._thread.start()
+        self._wake.notify()
+        return watch
+
+    def _leave(self, watch: _Watch, waiter: _Waiter) -> None:
+        watch.waiters.discard(waiter)
+        if not watch.waiters:
+            self._watches.pop(watch.job_id, None)
+            self._wake.notify()
+
+    # The watcher's thread
+
+    def _run(self) -> None:
+        # Before the first query: what changes between the two is told by the feed.
+        feed = self._source.has_feed and Feed(self._source.open_feed, self._take, self._feed_state_changed)
+        self._feed = feed or None
+        try:
+            while (due := self._next_due()) is not None:
+                self._ask(due)
+        finally:
+            if feed:
+                feed.close()
+
+    def _next_due(self) -> list[str] | None:
+        """Wait until jobs are due for a query and return them; None when nobody waits any more."""
+        with self._lock:
+            while True:
+                if not self._watches:
+                    self._thread = None
+                    return None
+                open_watches = [watch for watch in self._watches.values() if not watch.settled]
+                now = self._clock.monotonic()
+                due = [watch.job_id for watch in open_watches if watch.due <= now]
+                if due:
+                    return due
+                next_due = min((watch.due for watch in open_watches), default=None)
+                self._clock.wait(self._wake, None if next_due is None else max(0.0, next_due - now))
+
+    def _ask(self, job_ids: list[str]) -> None:
+        alone = list(job_ids)
+        if len(job_ids) > 1:
+            alone = [job_id for job_id in job_ids if self._wants_own_query(job_id)]
+            listed = self._ask_list(set(job_ids) - set(alone))
+            alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
+        for job_id in alone:
+            self._ask_one(job_id)
+        with self._lock:
+            for job_id in job_ids:
+                self._plan_next(job_id)
+
+    def _wants_own_query(self, job_id: str) -> bool:
+        with self._lock:
+            watch = self._watches.get(job_id)
+            return watch is not None and watch.rounds % ASK_ITSELF_EVERY == ASK_ITSELF_EVERY - 1
+
+    def _ask_list(self, wanted: set[str]) -> set[str]:
+        """Ask for a list and take in what it says of the wanted jobs; return those it shows."""
+        seen: set[str] = set()
+        for page in range(MAX_PAGES):
+            try:
+                documents = self._source.jobs(limit=PAGE, offset=page * PAGE, tags=[TAG], patient=False)
+            except QiskitRuntimeError as error:
+                self._failed(wanted - seen, error)
+                return wanted
+            for document in documents:
+                if document.id in wanted:
+                    seen.add(document.id)
+                    self._take(document)
+            if len(documents) < PAGE or seen == wanted:
+                break
+        return seen
+
+    def _ask_one(self, job_id: str) -> None:
+        try:
+            document = self._source.job(job_id, patient=False)
+        except QiskitRuntimeError as error:
+            self._failed([job_id], error)
+        else:
+            self._take(document)
+
+    def _take(self, document: JobDocument) -> None:
+        """Put what the server says of a job on the board; what is older than what we know is left out."""
+        with self._lock:
+            watch = self._watches.get(document.id)
+            if watch is None:
+                return
+            watch.times_gone = 0
+            known = watch.document
+            if known is not None and known.is_final:
+                return
+            if document.status is None and (known is None or known.word != document.word):
+                _log.warning(
+                    "job %s: status %r is not known to this version; waiting on", document.id, document.word[:60]
+                )
+            if known is None or known.word != document.word:
+                watch.pause = FIRST_PAUSE
+            news = not watch.asked or known is None or known.word != document.word
+            watch.document, watch.asked = document, True
+            if news:
+                _notify(watch)
+
+    def _failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
+        gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
+        for_good = isinstance(error, AuthenticationError | ConfigurationError)
+        _log.warning("status of %s not known now, will ask again: %s", _names(job_ids), error)
+        with self._lock:
+            for job_id in job_ids:
+                watch = self._watches.get(job_id)
+                if watch is None:
+                    continue
+                watch.asked = True
+                watch.times_gone = watch.times_gone + 1 if gone else 0
+                if isinstance(error, RateLimitedError) and error.retry_after is not None:
+                    watch.pause = max(watch.pause, error.retry_after)
+                if for_good or watch.times_gone >= CONFIRM_GONE:
+                    watch.error = error
+                _notify(watch)
+
+    def _plan_next(self, job_id: str) -> None:
+        watch = self._watches.get(job_id)
+        if watch is None:
+            return
+        watch.rounds += 1
+        running = watch.document is not None and watch.document.status is JobStatus.RUNNING
+        longest = LONGEST_PAUSE_RUNNING if running else LONGEST_PAUSE
+        pause = min(watch.pause, longest) * (1 - JITTER * self._random.random())
+        watch.pause = min(watch.pause * GROWTH, longest)
+        if self._feed is not None and self._feed.connected:
+            pause = PAUSE_WITH_FEED
+        caps = [waiter.longest_pause for waiter in watch.waiters if waiter.longest_pause is not None]
+        pause = max(SHORTEST_PAUSE, min([pause, *caps]))
+        watch.due = self._clock.monotonic() + pause
+
+    def _feed_state_changed(self) -> None:
+        """The feed came or went: what happened around that moment is only found by asking."""
+        with self._lock:
+            for watch in self._watches.values():
+                watch.due = 0.0
+            self._wake.notify()
+
+
+def _notify(watch: _Watch) -> None:
+    for waiter in watch.waiters:
+        waiter.news.notify_all()
+
+
+def _changed(watches: Sequence[_Watch], words: dict[str, str]) -> list[JobDocument]:
+    """Return the documents whose status word is another than when we last looked, and remember them."""
+    changed = [w.document for w in watches if w.document is not None and words.get(w.job_id) != w.document.word]
+    words.update({document.id: document.word for document in changed})
+    return changed
+
+
+def _names(job_ids: Collection[str]) -> str:
+    first = next(iter(job_ids), "no job")
+    return f"job {first}" if len(job_ids) == 1 else f"{len(job_ids)} jobs ({first}, …)"

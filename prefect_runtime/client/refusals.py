@@ -1,0 +1,138 @@
+"""A server's refusal -> the error that says what the caller can do next. Used by rest.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.transport import Answer, clean
+from prefect_runtime.wire.errors import (
+    ApiError,
+    AuthenticationError,
+    BackendNotFoundError,
+    InvalidInputError,
+    PermissionDeniedError,
+    ProtocolError,
+    QiskitRuntimeError,
+    RateLimitedError,
+    RuntimeDuplicateProgramError,
+    RuntimeInvalidStateError,
+    RuntimeJobNotFound,
+    RuntimeProgramNotFound,
+    ServerError,
+)
+
+_NOT_FOUND: Mapping[str, type[ApiError]] = {
+    "job": RuntimeJobNotFound,
+    "program": RuntimeProgramNotFound,
+    "backend": BackendNotFoundError,
+}
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: InvalidInputError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    422: InvalidInputError,
+}
+_NEXT = {
+    401: "The token is wrong or has expired: check the block's token.",
+    403: "The account may not do this: check instance and permissions.",
+    429: "Too many requests: wait, then try again.",
+}
+
+
+class JobExistsError(RuntimeInvalidStateError):
+    """409 to a job request: the server has a job with this request's key, `job_id` (embedded runtime)."""
+
+
+def refused(
+    answer: Answer, what: str, *, kind: str, job_id: str | None, credentials: Credentials
+) -> QiskitRuntimeError:
+    """Return the error for an answer of 300 or more.
+
+    Args:
+        answer: The answer.
+        what: Method and path, for the message.
+        kind: What a 404 is about: "job", "program" or "backend".
+        job_id: The job this is about.
+        credentials: For the secrets that must not be in the message.
+    """
+    said = _read(answer)
+    status = answer.status
+    text = clean(said["message"], credentials.secrets)
+    about = f"Job {job_id}: " if job_id else ""
+    solution = clean(said["solution"], credentials.secrets)
+    advice = " ".join(part for part in (solution, _NEXT.get(status, "")) if part)
+    message = f"{about}{what} was refused ({status}). {text} {advice}".strip()
+    if status < 400:
+        return ProtocolError(f"{about}{what}: the server redirects ({status}); redirects are not followed. Check url.")
+    if status == 409:
+        return _conflict(message, said, what, kind, job_id)
+    details: dict[str, Any] = {
+        "status_code": status,
+        "code": said["code"],
+        "solution": solution,
+        "trace": said["trace"],
+        "job_id": job_id,
+    }
+    if status == 429:
+        return RateLimitedError(message, retry_after=retry_after(answer.headers), **details)
+    if status == 404:
+        if kind == "job" and job_id is None:  # POST /jobs: it is the program or the backend that is not there
+            kind = "backend" if "backend" in text.lower() else "program"
+        return _NOT_FOUND[kind](message, **details)
+    if status >= 500:
+        return ServerError(message, **details)
+    return _BY_STATUS.get(status, ApiError)(message, **details)
+
+
+def _conflict(message: str, said: Mapping[str, str], what: str, kind: str, job_id: str | None) -> QiskitRuntimeError:
+    if kind == "program":
+        return RuntimeDuplicateProgramError(message, status_code=409, code=said["code"])
+    if what == "POST /jobs":
+        if said["id"]:
+            return JobExistsError(message, job_id=said["id"])
+        return ApiError(message, status_code=409, code=said["code"], solution=said["solution"])
+    return RuntimeInvalidStateError(message, job_id=job_id)
+
+
+def _read(answer: Answer) -> dict[str, str]:
+    """Find what the server says, in the shape of either dialect; a body that is no JSON is the message itself."""
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = {"message": answer.text}
+    body = body if isinstance(body, dict) else {}
+    errors = body.get("errors")
+    error = errors[0] if isinstance(errors, list) and errors else body.get("error", body)
+    error = error if isinstance(error, dict) else {"message": error}
+    return {
+        "message": _str(error.get("message")),
+        "code": _str(error.get("code")),
+        "solution": _str(error.get("solution")),
+        "trace": _str(body.get("trace")),
+        "id": _str(body.get("id")),
+    }
+
+
+def _str(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds a Retry-After header asks for (a number or an HTTP date); None without a usable one."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,323 @@
+"""One method per endpoint of a runtime's REST API -> `RuntimeClient`. Retries what is safe to repeat, and nothing else.
+
+Everything but ``POST /jobs`` may be repeated and is, within one total deadline a call. Whether a lost ``POST /jobs`` is
+repeated is decided by submission.py alone.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from prefect_runtime.client.auth import Access, access_source
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.monitor import JobMonitor
+from prefect_runtime.client.refusals import refused
+from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline, RetryPolicy
+from prefect_runtime.client.streaming import Socket, SocketOptions
+from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.wire.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectFailedError,
+    InterimResultsUnavailableError,
+    ProtocolError,
+)
+from prefect_runtime.wire.models import JobDocument, ProgramDocument
+
+T = TypeVar("T")
+
+REQUEST_SECONDS = 30.0
+_ONCE = RetryPolicy(attempts=1)
+_PATIENT = RetryPolicy()
+
+
+class RuntimeClient:
+    """A runtime's REST API. Safe to share between threads; closes its connections on `close`.
+
+    Args:
+        credentials: The account.
+        request_timeout: Total time for one call, retries included, in seconds.
+        clock: Where the time comes from.
+        transport: Sends the requests.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        request_timeout: float = REQUEST_SECONDS,
+        clock: Clock = SYSTEM_CLOCK,
+        transport: Transport | None = None,
+    ) -> None:
+        self.credentials = credentials
+        self.clock = clock
+        self.request_timeout = request_timeout
+        self._transport = transport or Transport(credentials)
+        self._access = access_source(credentials, self._transport, clock)
+        self._monitor: JobMonitor | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"RuntimeClient({self.credentials!r})"
+
+    def close(self) -> None:
+        """Close all connections. A later call opens new ones."""
+        self._transport.close()
+
+    @property
+    def monitor(self) -> JobMonitor:
+        """The one watcher of this account's jobs."""
+        with self._lock:
+            if self._monitor is None:
+                self._monitor = JobMonitor(self, clock=self.clock)
+            return self._monitor
+
+    @property
+    def has_streams(self) -> bool:
+        """True where the channel streams interim results (IBM removed its endpoint in 2024)."""
+        return self.credentials.channel != "ibm_quantum_platform"
+
+    @property
+    def has_feed(self) -> bool:
+        """True where the server tells of status changes by itself."""
+        return self.credentials.channel == "local"
+
+    # Jobs
+
+    def run_job(self, request: Mapping[str, Any], params: str, *, deadline: Deadline) -> str:
+        """Ask for a job, once, and return its id.
+
+        Args:
+            request: The body without ``params``.
+            params: The inputs, encoded (`encode_inputs`).
+            deadline: When to stop waiting for the answer.
+
+        Raises:
+            ConnectFailedError: Nothing was sent.
+            AnswerLostError: Sent, and it is not known whether the job exists.
+            ApiError: The server refused; a `ServerError` does not prove that there is no job.
+            ProtocolError: An answer without an id: it is not known whether the job exists.
+        """
+        body = f'{json.dumps(dict(request))[:-1]}, "params": {params}}}'  # the params are JSON text already
+        answer = self._ask("POST", "/jobs", body=body.encode(), retry=_ONCE, deadline=deadline)
+        document = answer.json()
+        job_id = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(job_id, str) or not job_id:
+            raise ProtocolError("The server took the job but gave no id for it.")
+        return job_id
+
+    def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
+        """Return what the server says of a job; `patient` False asks once, for callers with a loop of their own."""
+        params = [] if with_params else [("exclude_params", "true")]
+        answer = self._ask(
+            "GET", _path("jobs", job_id), params=params, retry=_PATIENT if patient else _ONCE, job_id=job_id
+        )
+        document = JobDocument.parse(answer.json())
+        if document.id != job_id:
+            raise ProtocolError(f"Asked for job {job_id}, the server answered with another job.", job_id=job_id)
+        return document
+
+    def jobs(
+        self,
+        *,
+        limit: int = 200,
+        offset: int = 0,
+        pending: bool | None = None,
+        program: str | None = None,
+        tags: Iterable[str] = (),
+        created_after: str | None = None,
+        patient: bool = True,
+    ) -> list[JobDocument]:
+        """Return one page of jobs, newest first. A server may ignore a filter it does not know: check what you get."""
+        params = [("limit", str(limit))]
+        if offset:
+            params.append(("offset", str(offset)))
+        if pending is not None:
+            params.append(("pending", "true" if pending else "false"))
+        if program:
+            params.append(("program", program))
+        if created_after:
+            params.append(("created_after", created_after))
+        params += [("tags", tag) for tag in tags]
+        answer = self._ask("GET", "/jobs", params=params, retry=_PATIENT if patient else _ONCE)
+        return [JobDocument.parse(document) for document in _list(answer.json(), "jobs")]
+
+    def results(self, job_id: str) -> str | None:
+        """Return the text of a job's result (of a failed job: what it died of), or None while there is none."""
+        answer = self._ask("GET", _path("jobs", job_id, "results"), job_id=job_id)
+        return None if answer.status == 204 else answer.text
+
+    def interim_results(self, job_id: str) -> list[str]:
+        """Return the texts of the interim results so far, in the order the server gives them."""
+        answer = self._ask("GET", _path("jobs", job_id, "interim_results"), job_id=job_id)
+        values = answer.json()
+        if not isinstance(values, list):
+            raise ProtocolError("Interim results must be a JSON list.", job_id=job_id)
+        return [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+    def logs(self, job_id: str) -> str:
+        """Return a job's log: standard output and error."""
+        return self._ask("GET", _path("jobs", job_id, "logs"), job_id=job_id).text
+
+    def metrics(self, job_id: str) -> Mapping[str, Any]:
+        """Return a job's timestamps and usage."""
+        return _object(self._ask("GET", _path("jobs", job_id, "metrics"), job_id=job_id).json())
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for a job's end.
+
+        Raises:
+            RuntimeInvalidStateError: It is final already.
+        """
+        self._ask("POST", _path("jobs", job_id, "cancel"), job_id=job_id)
+
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job that is final."""
+        self._ask("DELETE", _path("jobs", job_id), job_id=job_id)
+
+    # Backends
+
+    def backends(self) -> list[Mapping[str, Any]]:
+        """Return the server's list of backends."""
+        return [_object(device) for device in _list(self._ask("GET", "/backends", kind="backend").json(), "devices")]
+
+    def backend(self, name: str, page: str) -> Mapping[str, Any]:
+        """Return one page on a backend: "status", "configuration" or "properties"."""
+        return _object(self._ask("GET", _path("backends", name, page), kind="backend").json())
+
+    # Programs
+
+    def programs(self, *, limit: int = 20, offset: int = 0) -> list[ProgramDocument]:
+        """Return one page of programs."""
+        params = [("limit", str(limit)), ("offset", str(offset))]
+        answer = self._ask("GET", "/programs", params=params, kind="program")
+        return [ProgramDocument.parse(document) for document in _list(answer.json(), "programs")]
+
+    def program(self, program_id: str) -> ProgramDocument:
+        """Return one program, with its source where we are its author."""
+        return ProgramDocument.parse(self._ask("GET", _path("programs", program_id), kind="program").json())
+
+    def upload_program(self, document: Mapping[str, Any]) -> str:
+        """Create a program and return its id. Sent once: repeated, it would be refused as a duplicate of itself."""
+        body = json.dumps(dict(document)).encode()
+        answer = self._ask("POST", "/programs", body=body, kind="program", retry=_ONCE)
+        program_id = _object(answer.json()).get("id")
+        if not isinstance(program_id, str):
+            raise ProtocolError("The server took the program but gave no id for it.")
+        return program_id
+
+    def update_program(self, program_id: str, changes: Mapping[str, Any]) -> None:
+        """Change a program's metadata."""
+        self._ask("PATCH", _path("programs", program_id), body=json.dumps(dict(changes)).encode(), kind="program")
+
+    def update_program_data(self, program_id: str, data: str) -> None:
+        """Replace a program's source (base64)."""
+        self._ask("PUT", _path("programs", program_id, "data"), body=data.encode(), kind="program")
+
+    def delete_program(self, program_id: str) -> None:
+        """Delete a program."""
+        self._ask("DELETE", _path("programs", program_id), kind="program")
+
+    # Streams
+
+    def open_stream(self, job_id: str, *, after: int) -> Socket:
+        """Open the stream of a job's interim results; `after` is for servers that can leave the first ones out.
+
+        Raises:
+            InterimResultsUnavailableError: This channel has no streams.
+            StreamClosedError: The handshake failed.
+        """
+        if not self.has_streams:
+            raise InterimResultsUnavailableError(
+                f"Job {job_id}: IBM Quantum Platform has no stream of interim results (IBM removed it in 2024).",
+                job_id=job_id,
+            )
+        query = f"?after={after}" if self.has_feed else ""
+        return self._open(f"/stream/jobs/{_segment(job_id)}{query}")
+
+    def open_feed(self) -> Socket:
+        """Open the stream of all jobs' status changes (embedded runtime only)."""
+        return self._open("/stream/changes")
+
+    def _open(self, path: str) -> Socket:
+        deadline = Deadline(self.request_timeout, self.clock)
+        options = SocketOptions(verify=self.credentials.verify, proxies=self.credentials.proxies)
+
+        def connect(access: Access) -> Socket:
+            return Socket.connect(access.base_url + path, access.headers, options, deadline)
+
+        return self._with_access(connect, deadline)
+
+    # One request
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        kind: str = "job",
+        params: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        retry: RetryPolicy = _PATIENT,
+        job_id: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> Answer:
+        deadline = deadline or Deadline(self.request_timeout, self.clock)
+
+        def send(access: Access) -> Answer:
+            headers = {**access.headers, **({"Content-Type": "application/json"} if body else {})}
+            url = access.base_url + path
+            answer = self._transport.exchange(method, url, deadline=deadline, headers=headers, params=params, body=body)
+            if answer.status >= 300:
+                raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, credentials=self.credentials)
+            return answer
+
+        return retry.run(lambda: self._with_access(send, deadline), deadline)
+
+    def _with_access(self, use: Callable[[Access], T], deadline: Deadline) -> T:
+        """Do something with a way in, and once more with a new one where that can help and nothing has happened yet."""
+        access = self._access.get(deadline)
+        try:
+            return use(access)
+        except AuthenticationError:
+            renewed = self._access.renew(access, deadline)
+            if renewed is None:
+                raise
+        except ConnectFailedError:
+            renewed = self._access.renew(access, deadline) if self._access.restarts else None
+            if renewed is None:
+                raise
+        return use(renewed)
+
+
+def _path(*segments: str) -> str:
+    return "/" + "/".join(_segment(segment) for segment in segments)
+
+
+def _segment(text: str) -> str:
+    """Return a text as one segment of a path; what comes from outside can never climb out of it.
+
+    Raises:
+        ConfigurationError: Empty, or "." or "..".
+    """
+    if not isinstance(text, str) or text in ("", ".", ".."):
+        raise ConfigurationError(f"Not an id: {text!r}.")
+    return quote(text, safe="")
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    """Return the list in an answer, which stands alone or under a name."""
+    items = value.get(name) if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        raise ProtocolError(f"The server's answer has no list {name!r}.")
+    return items
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError("The server's answer must be a JSON object.")
+    return value

@@ -1,0 +1,140 @@
+"""Time and repetition: `Clock`, `Deadline`, `RetryPolicy`. The only home of tenacity; any module of client may import it.
+
+Every wait in this package goes through a `Clock`, so that tests run hours in milliseconds, and is bounded by a
+`Deadline`. Deadlines use the monotonic clock: a jump of the wall clock neither ends nor stretches a wait.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import tenacity
+
+from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError, RateLimitedError
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """What time it is, and how to let some of it pass."""
+
+    def monotonic(self) -> float:
+        """Return seconds since some moment; never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> bool:
+        """Wait, holding the condition's lock, until notified or that much time has passed (None: no limit)."""
+
+
+class SystemClock:
+    """The real time."""
+
+    def monotonic(self) -> float:
+        """Return `time.monotonic()`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> bool:
+        """Wait on the condition."""
+        return condition.wait(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+class Deadline:
+    """A moment after which we stop.
+
+    Args:
+        seconds: From now on; None for never.
+        clock: Where the time comes from.
+    """
+
+    __slots__ = ("_at", "clock")
+
+    def __init__(self, seconds: float | None, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self._at = math.inf if seconds is None else clock.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds left: never below 0, `math.inf` for no deadline."""
+        return max(0.0, self._at - self.clock.monotonic())
+
+    @property
+    def expired(self) -> bool:
+        """True once no time is left."""
+        return self.remaining() <= 0
+
+    def at_most(self, seconds: float) -> Deadline:
+        """Return the earlier one of this deadline and `seconds` from now."""
+        return Deadline(min(seconds, self.remaining()), self.clock)
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Refuse a time that is none.
+
+    Raises:
+        ConfigurationError: Not a number, not finite, or negative; the message names the field.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ConfigurationError(f"{name}: must be a number of seconds, 0 or more, or None; got {value!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often to try something that is safe to repeat, and how long to pause in between.
+
+    Attributes:
+        attempts: Tries in all.
+        first: Longest pause after the first failure, in seconds; doubles from there, with jitter.
+        cap: Longest pause, in seconds.
+    """
+
+    attempts: int = 5
+    first: float = 0.2
+    cap: float = 5.0
+
+    def run(self, call: Callable[[], T], deadline: Deadline) -> T:
+        """Return what `call` returns, trying again while its error says that this can help.
+
+        A pause that the server asks for (`RateLimitedError.retry_after`) is kept, unless it is longer than the time
+        left: then the error is raised at once, with time to do something else.
+
+        Raises:
+            QiskitRuntimeError: The last one `call` raised.
+        """
+        exponential = tenacity.wait_exponential_jitter(initial=self.first, max=self.cap, jitter=self.first)
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.retry_after if isinstance(error, RateLimitedError) else None
+            return exponential(state) if asked is None else asked
+
+        def give_up(state: tenacity.RetryCallState) -> bool:
+            return state.attempt_number >= self.attempts or state.upcoming_sleep >= deadline.remaining()
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_can_help),
+            wait=pause,
+            stop=give_up,
+            sleep=deadline.clock.sleep,
+            reraise=True,
+        )
+        return retrying(call)
+
+
+def _can_help(error: BaseException) -> bool:
+    # isinstance first: tenacity hands us SIGTERM's and Ctrl-C's exceptions too, and those must pass.
+    return isinstance(error, QiskitRuntimeError) and error.retryable

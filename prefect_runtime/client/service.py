@@ -1,0 +1,519 @@
+"""What is there, start one, find one: `RuntimeService`, the door to a runtime. Used by the block and by people."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+from prefect_runtime.client import accounts, primitives, submission
+from prefect_runtime.client.backend import Backend, BackendStatus
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
+from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.submission import Journal, NoJournal, Prepared, Request
+from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
+from prefect_runtime.wire.errors import ApiError, BackendNotFoundError, ConfigurationError
+from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
+
+_log = logging.getLogger(__name__)
+
+BACKEND_SECONDS = 300.0  # how long a backend's documents are good for; calibrations change daily
+MAX_USER_TAGS, MAX_TAG_LENGTH = 4, 86  # a job has eight (IBM's REST API 0.45.3), four of them ours
+LEAST_BUSY = "least_busy"
+_LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
+
+
+class RuntimeService:
+    """A runtime, seen from one account. Use it as a context manager, or call `close`.
+
+    Services of equal credentials share connections, token and watcher; all methods may be called from any thread.
+
+    Args:
+        credentials: The account; the embedded runtime if None.
+        backend: What to run on if a call does not say: a name, names in order of preference, or "least_busy".
+        settle_seconds: How long a job whose answer was lost may take to turn up in the server's list; None: 0 on the
+            local channel, 300 elsewhere.
+        request_timeout: Total time for one request with its retries, in seconds.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        *,
+        backend: str | Sequence[str] | None = None,
+        settle_seconds: float | None = None,
+        request_timeout: float = REQUEST_SECONDS,
+    ) -> None:
+        check_seconds("settle_seconds", settle_seconds)
+        self.credentials = credentials or Credentials()
+        self._asked_backend = _check_backend(backend)
+        self._settle = settle_seconds
+        self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
+        self._release = weakref.finalize(self, accounts.release, self._account)
+
+    def __repr__(self) -> str:
+        return f"RuntimeService({self.credentials!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A RuntimeService holds connections and a token and cannot be pickled: hand on a block's name.")
+
+    def close(self) -> None:
+        """Give the account back. A job got from this service goes on working."""
+        self._release()
+
+    @property
+    def client(self) -> RuntimeClient:
+        """The REST API."""
+        return self._account.client
+
+    # Start one
+
+    def run(
+        self,
+        program_id: str,
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+        callback: Callable[[str, Any], None] | None = None,
+        result_decoder: Decoder | None = None,
+        image: str = "",
+        *,
+        backend: str | Sequence[str] | None = None,
+        log_level: str | None = None,
+        tags: Sequence[str] = (),
+        session_id: str | None = None,
+        max_execution_time: float | None = None,
+        private: bool = False,
+        idempotency_key: str | None = None,
+        on_existing: Literal["attach", "new"] = "attach",
+        optimization_level: int = 2,
+    ) -> RuntimeJob:
+        """Run a program and return its job; for one request there is one job, whatever the network does.
+
+        Args:
+            program_id: The program.
+            inputs: Its arguments. "sampler" and "estimator" take ``{"pubs": […], "options": {…}}`` with circuits as
+                written: they are transpiled to the backend here.
+            options: ``{"backend_name": …, "log_level": …, "image": …}``, the seed's way to say these.
+            callback: Called with ``(job_id, interim_result)`` for every interim result, from now on.
+            result_decoder: Class that decodes results and interim results.
+            image: Runtime image, where the server has several.
+            backend: A name, names in order of preference, or "least_busy"; the service's own if None.
+            log_level: What the program logs: critical, error, warning, info, debug.
+            tags: Up to four tags of up to 86 characters.
+            session_id: Session to run in.
+            max_execution_time: The longest it may run, in seconds; then the server ends it.
+            private: The server shows no inputs, and the result once.
+            idempotency_key: Names the request: everybody who asks for the same under this name gets the same job.
+            on_existing: "attach" to the job of an equal request, or "new" to make another one in any case.
+            optimization_level: For transpiling, 0 to 3.
+
+        Raises:
+            ConfigurationError: Something that cannot work; nothing was sent.
+            SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
+            ApiError: The server refused; there is no job.
+            TransportError: The server cannot be reached; there is no job.
+        """
+        given = dict(options or {})
+        request = self.request(
+            program_id,
+            inputs,
+            backend=backend or given.pop("backend_name", None),
+            log_level=log_level or given.pop("log_level", None),
+            image=image or given.pop("image", ""),
+            tags=tags,
+            session_id=session_id,
+            max_execution_time=max_execution_time,
+            private=private,
+            idempotency_key=idempotency_key,
+            on_existing=on_existing,
+            optimization_level=optimization_level,
+        )
+        unknown = set(given) - {"backend_name", "log_level", "image"}
+        if unknown:
+            raise ConfigurationError(f"options: {sorted(unknown)} not known; there are backend_name, log_level, image.")
+        job_id = self.submit(request, NoJournal())
+        document = self.client.job(job_id)
+        return RuntimeJob(
+            self._known_backend(document.backend),
+            self.client,
+            self.credentials,
+            job_id,
+            program_id,
+            params=inputs,
+            creation_date=document.created,
+            user_callback=callback,
+            result_decoder=result_decoder or ResultDecoder,
+        )
+
+    def request(
+        self,
+        program_id: str,
+        inputs: Mapping[str, Any],
+        *,
+        backend: str | Sequence[str] | None = None,
+        log_level: str | None = None,
+        image: str = "",
+        tags: Sequence[str] = (),
+        session_id: str | None = None,
+        max_execution_time: float | None = None,
+        private: bool = False,
+        idempotency_key: str | None = None,
+        on_existing: Literal["attach", "new"] = "attach",
+        optimization_level: int = 2,
+    ) -> Request:
+        """Return a checked request, ready to be submitted; see `run` for the arguments. Sends nothing.
+
+        Raises:
+            ConfigurationError: Something that cannot work; the message names the field.
+        """
+        if not isinstance(program_id, str) or not program_id:
+            raise ConfigurationError("program_id: must be a text that is not empty.")
+        if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+            raise ConfigurationError("inputs: must be a mapping from argument names to values.")
+        if on_existing not in ("attach", "new"):
+            raise ConfigurationError(f"on_existing: {on_existing!r} is none of 'attach', 'new'.")
+        if optimization_level not in (0, 1, 2, 3):
+            raise ConfigurationError(f"optimization_level: must be 0, 1, 2 or 3; got {optimization_level!r}.")
+        if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
+            raise ConfigurationError("idempotency_key: must be a text that is not empty.")
+        check_seconds("max_execution_time", max_execution_time)
+        if max_execution_time == 0:
+            raise ConfigurationError("max_execution_time: must be more than 0 seconds.")
+        if primitives.is_primitive(program_id, inputs):
+            inputs = primitives.read(program_id, inputs)
+        else:
+            encode_inputs(inputs)  # refused here, not half-way through a submission
+        others = {
+            "log_level": _check_log_level(log_level),
+            "runtime": image or None,
+            "session_id": session_id,
+            "cost": max_execution_time,
+            "private": private or None,
+        }
+        return Request(
+            program_id=program_id,
+            inputs=inputs,
+            backend=_check_backend(backend) or self._asked_backend,
+            tags=_check_tags(tags),
+            optimization_level=optimization_level,
+            idempotency_key=idempotency_key,
+            on_existing=on_existing,
+            others={name: value for name, value in others.items() if value is not None},
+        )
+
+    def submit(self, request: Request, journal: Journal) -> str:
+        """Return the id of a request's one job, made or found; `journal` is where its card is kept."""
+
+        def prepare() -> Prepared:
+            if primitives.is_primitive(request.program_id, request.inputs):
+                choose = lambda: self._choose(request.backend)  # noqa: E731
+                return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
+            self._check_program(request.program_id)
+            backend = self._choose(request.backend).name if request.backend else self._default_backend_name()
+            return Prepared(backend=backend, params=encode_inputs(request.inputs))
+
+        return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
+
+    def _check_program(self, program_id: str) -> None:
+        """Refuse an unknown program before anything is sent, where asking costs a millisecond; elsewhere the server does."""
+        if self.credentials.channel == "local":
+            self.client.program(program_id)
+
+    def _default_backend_name(self) -> str | None:
+        if self.credentials.channel == "local":
+            return self.backends()[0].name
+        raise ConfigurationError("backend: name one in the call, in the service or in the block, or say 'least_busy'.")
+
+    # What is there
+
+    def backends(self) -> list[Backend]:
+        """Return the backends the server lists, with their status, without configuration and target."""
+        return [_from_list(device) for device in self.client.backends()]
+
+    def backend(self, name: str) -> Backend:
+        """Return one backend with its documents, at most five minutes old.
+
+        Raises:
+            BackendNotFoundError: The server has none of that name.
+        """
+        clock = self.client.clock
+        asked_at, backend = self._account.backends.get(name, (0.0, None))
+        if backend is None or clock.monotonic() - asked_at > BACKEND_SECONDS:
+            backend = self._fetch_backend(name)
+            self._account.backends[name] = (clock.monotonic(), backend)
+        return backend
+
+    def _fetch_backend(self, name: str) -> Backend:
+        status = self.client.backend(name, "status")
+        try:
+            configuration: Mapping[str, Any] | None = self.client.backend(name, "configuration")
+            properties = None if (configuration or {}).get("simulator") else self.client.backend(name, "properties")
+        except BackendNotFoundError:
+            configuration = properties = None
+        return Backend(
+            name,
+            status=BackendStatus(
+                operational=bool(status.get("state", True)),
+                message=str(status.get("message") or status.get("status") or ""),
+                pending_jobs=int(status.get("length_queue") or 0),
+            ),
+            configuration=configuration,
+            properties=properties or None,
+        )
+
+    def least_busy(self) -> Backend:
+        """Return the operational backend with the shortest queue; of equal ones, the first the server lists.
+
+        Raises:
+            BackendNotFoundError: None is operational.
+        """
+        usable = [backend for backend in self.backends() if backend.status and backend.status.operational]
+        if not usable:
+            raise BackendNotFoundError("No backend of this account takes jobs now.", status_code=404)
+        return self.backend(min(usable, key=_queue).name)
+
+    def _choose(self, asked: str | tuple[str, ...] | None) -> Backend:
+        """Return the backend to run on, with its documents."""
+        if asked == LEAST_BUSY:
+            return self.least_busy()
+        if asked is None:
+            return self._known_backend(self._default_backend_name() or "")
+        names = (asked,) if isinstance(asked, str) else asked
+        for name in names[:-1]:
+            backend = self._known_backend(name)
+            if backend.status is None or backend.status.operational:
+                return backend
+            _log.info("backend %s takes no jobs now (%s); trying the next", name, backend.status.message)
+        return self._known_backend(names[-1])
+
+    def _known_backend(self, name: str) -> Backend:
+        """Return a backend with its documents; a classic server may have no pages on backends at all."""
+        if not name:
+            return Backend("unknown")
+        try:
+            return self.backend(name)
+        except BackendNotFoundError as error:
+            if self.credentials.channel == "classic":
+                return Backend(name)
+            names = ", ".join(backend.name for backend in self.backends())
+            raise BackendNotFoundError(
+                f"backend: there is no {name!r} for this account; there are {names}. Nothing was sent.",
+                status_code=error.status_code,
+            ) from None
+
+    # Find one
+
+    def job(self, job_id: str) -> RuntimeJob:
+        """Return a job made before, here or elsewhere.
+
+        Raises:
+            RuntimeJobNotFound: The account has no such job.
+        """
+        document = self.client.job(job_id, with_params=True)
+        return self._as_job(document)
+
+    def jobs(
+        self,
+        limit: int | None = 10,
+        skip: int = 0,
+        pending: bool | None = None,
+        program_id: str | None = None,
+        *,
+        tags: Sequence[str] = (),
+    ) -> list[RuntimeJob]:
+        """Return jobs of the account, newest first.
+
+        Args:
+            limit: How many at most; None for all.
+            skip: How many to leave out at the start.
+            pending: True for queued and running ones, False for final ones, None for both.
+            program_id: Only those of this program.
+            tags: Only those with all of these tags.
+        """
+        found: dict[str, JobDocument] = {}  # by id: a job made while we page would come twice
+        offset = skip
+        while limit is None or len(found) < limit:
+            size = 200 if limit is None else min(200, limit - len(found))
+            page = self.client.jobs(limit=size, offset=offset, pending=pending, program=program_id, tags=tags)
+            found.update({document.id: document for document in page})
+            offset += len(page)
+            if len(page) < size:  # a short or empty page is the last: a server's count may be wrong
+                break
+        return [self._as_job(document) for document in found.values()][:limit]
+
+    def _as_job(self, document: JobDocument) -> RuntimeJob:
+        try:
+            backend = self._known_backend(document.backend)
+        except ApiError:
+            backend = Backend(document.backend)  # retired since
+        return RuntimeJob(
+            backend,
+            self.client,
+            self.credentials,
+            document.id,
+            document.program_id,
+            params=inputs_of(document),
+            creation_date=document.created,
+        )
+
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job that is final, with its result and log."""
+        self.client.delete_job(job_id)
+
+    def wait(self, job_ids: Collection[str], timeout: float | None = None) -> dict[str, JobStatus]:
+        """Wait until jobs are final and return their statuses; at the timeout, as far as they are known.
+
+        Args:
+            job_ids: The jobs.
+            timeout: Seconds to wait in all; None for as long as it takes.
+        """
+        check_seconds("timeout", timeout)
+        documents = self.client.monitor.wait(job_ids, deadline=Deadline(timeout, self.client.clock))
+        return {job_id: document.known_status() for job_id, document in documents.items()}
+
+    # Programs
+
+    def programs(self) -> list[ProgramDocument]:
+        """Return the programs the server offers."""
+        found: dict[str, ProgramDocument] = {}
+        while page := self.client.programs(limit=20, offset=len(found)):
+            before = len(found)
+            found.update({program.id: program for program in page})
+            if len(found) - before < 20:  # short, or nothing new
+                break
+        return list(found.values())
+
+    def program(self, program_id: str) -> ProgramDocument:
+        """Return one program.
+
+        Raises:
+            RuntimeProgramNotFound: There is none of that id.
+        """
+        return self.client.program(program_id)
+
+    def upload_program(self, data: str | Path, metadata: Mapping[str, Any] | str | Path) -> str:
+        """Upload a program and return its id.
+
+        Args:
+            data: Python source with ``def main(backend, user_messenger, **kwargs)``, or the path of such a file.
+            metadata: ``name``, ``description`` and ``max_execution_time`` (seconds); optional ``is_public`` and
+                ``spec``. A mapping, or the path of a JSON file.
+
+        Raises:
+            ConfigurationError: Something is missing; nothing was sent.
+            RuntimeDuplicateProgramError: The name is taken.
+        """
+        described = _read_metadata(metadata)
+        missing = [name for name in ("name", "description", "max_execution_time") if not described.get(name)]
+        if missing:
+            raise ConfigurationError(f"metadata: {', '.join(missing)} missing.")
+        return self.client.upload_program(
+            {**_program_body(described), "is_public": bool(described.get("is_public")), "data": _encode_source(data)}
+        )
+
+    def update_program(
+        self, program_id: str, data: str | Path | None = None, metadata: Mapping[str, Any] | str | Path | None = None
+    ) -> None:
+        """Change a program: its source, its metadata, or both."""
+        if data is None and metadata is None:
+            raise ConfigurationError("update_program: give data or metadata.")
+        if metadata is not None:
+            self.client.update_program(program_id, _program_body(_read_metadata(metadata)))
+        if data is not None:
+            self.client.update_program_data(program_id, _encode_source(data))
+
+    def delete_program(self, program_id: str) -> None:
+        """Delete a program."""
+        self.client.delete_program(program_id)
+
+
+def _queue(backend: Backend) -> int:
+    return backend.status.pending_jobs if backend.status else 0
+
+
+def _from_list(device: Mapping[str, Any]) -> Backend:
+    """Read one entry of the list of backends (IBM's REST API 0.45.3)."""
+    raw = device.get("status")
+    status: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    qubits = device.get("qubits") or device.get("n_qubits")
+    return Backend(
+        str(device.get("name") or device.get("backend_name") or ""),
+        num_qubits=qubits if isinstance(qubits, int) else None,
+        status=BackendStatus(
+            operational=status.get("name", "online") == "online",
+            message=str(status.get("reason") or ""),
+            pending_jobs=int(device.get("queue_length") or 0),
+        ),
+    )
+
+
+def _check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    if not backend:
+        return None
+    names = (backend,) if isinstance(backend, str) else tuple(backend)
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,128}", name):
+            raise ConfigurationError(f"backend: {name!r} is not a backend's name.")
+    return names[0] if isinstance(backend, str) else names
+
+
+def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        raise ConfigurationError("tags: must be a list of texts.")
+    if len(tags) > MAX_USER_TAGS or any(not 0 < len(tag) <= MAX_TAG_LENGTH for tag in tags):
+        raise ConfigurationError(f"tags: at most {MAX_USER_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters.")
+    return tuple(tags)
+
+
+def _check_log_level(level: str | None) -> str | None:
+    if level is None:
+        return None
+    if not isinstance(level, str) or level.upper() not in _LOG_LEVELS:
+        raise ConfigurationError(f"log_level: {level!r} is none of {', '.join(_LOG_LEVELS).lower()}.")
+    return level.upper()
+
+
+def _read_metadata(metadata: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    if isinstance(metadata, Mapping):
+        return metadata
+    try:
+        value = json.loads(Path(metadata).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"metadata: cannot read {metadata} ({type(error).__name__}).") from None
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"metadata: {metadata} must hold a JSON object.")
+    return value
+
+
+def _program_body(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata under the names they have on the wire (max_execution_time is called cost there)."""
+    body = {name: metadata[name] for name in ("name", "description", "spec") if name in metadata}
+    if "max_execution_time" in metadata:
+        body["cost"] = metadata["max_execution_time"]
+    return body
+
+
+def _encode_source(data: str | Path) -> str:
+    is_source = isinstance(data, str) and ("\n" in data or re.search(r"\bdef\s+main\s*\(", data) is not None)
+    if not is_source:
+        try:
+            data = Path(data).read_text()
+        except OSError as error:
+            raise ConfigurationError(f"data: cannot read {data} ({error.strerror}).") from None
+    return base64.b64encode(str(data).encode()).decode("ascii")

@@ -1,0 +1,393 @@
+"""One request becomes one job, whatever the network does. Knows a small `Journal` and no Prefect; used by service.py.
+
+No runtime has an idempotency key, so a request's identity is written at the server before the job's id is known: its
+key is one of the job's tags, derived from what is asked for, and found again by `GET /jobs?tags=`. The steps are those
+of design.md, section 6: look the card up; write the intent; POST once; what is ambiguous is looked up, never repeated
+blindly.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.fingerprint import fingerprint, request_key
+from prefect_runtime.client.refusals import JobExistsError
+from prefect_runtime.client.rest import RuntimeClient
+from prefect_runtime.client.retry import Deadline, RetryPolicy
+from prefect_runtime.wire.errors import (
+    AnswerLostError,
+    IdempotencyConflictError,
+    ProtocolError,
+    RateLimitedError,
+    ServerError,
+    SubmissionUnknownError,
+    TransportError,
+)
+from prefect_runtime.wire.models import TAG, JobDocument, parse_time
+
+_log = logging.getLogger(__name__)
+
+RUN_TAG_PREFIX = "prt-run-"
+FINGERPRINT_TAG_PREFIX = "prt-fp-"
+POST_SECONDS = 60.0  # for a small request; see _post_deadline
+UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large request may take
+LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
+CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
+MAX_POSTS = 3  # the first, and two after an absence was proved
+SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
+"""How long after the intent a job may still turn up in the server's list. No promise of IBM's is known: measured values
+of gateways' buffering and list lag stay below 300 s; the embedded runtime lists what it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a caller asks for, as written: before a backend is chosen and circuits are transpiled.
+
+    Attributes:
+        program_id: Program.
+        inputs: Its inputs, logical.
+        backend: A name, names in order of preference, "least_busy", or None for the channel's default.
+        tags: The caller's own.
+        optimization_level: For transpiling logical circuits, 0 to 3.
+        idempotency_key: Names the request across flow runs and processes.
+        on_existing: "attach" to the job of an equal request, or "new".
+        others: Members of the job's body that are passed through (log_level, session_id, …).
+    """
+
+    program_id: str
+    inputs: Mapping[str, Any] = field(repr=False)
+    backend: str | tuple[str, ...] | None = None
+    tags: tuple[str, ...] = ()
+    optimization_level: int = 2
+    idempotency_key: str | None = None
+    on_existing: Literal["attach", "new"] = "attach"
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request ready to be sent.
+
+    Attributes:
+        backend: The backend chosen; None leaves it to the server.
+        params: Encoded inputs.
+        notes: What a person wants to know of the choice: layout, seed, depth.
+    """
+
+    backend: str | None
+    params: str = field(repr=False)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The durable record of one request: written before the POST, completed after it. Times are ISO 8601, UTC.
+
+    Attributes:
+        key: The request's key.
+        fingerprint: Of the logical request.
+        program_id: Program.
+        requested_backend: As asked for.
+        backend: As chosen; empty until the intent is written.
+        occurrence: Number of this request among equal ones of one execution.
+        generation: Number of this attempt, after failures that were delivered.
+        intended_at: When the intent was written; empty before.
+        job_id: The job; empty until it is acknowledged.
+        acknowledged_at: When that was.
+        attached: True if the job was found rather than made.
+        notes: See `Prepared`.
+    """
+
+    key: str
+    fingerprint: str
+    program_id: str
+    requested_backend: str = ""
+    backend: str = ""
+    occurrence: int = 0
+    generation: int = 0
+    intended_at: str = ""
+    job_id: str = ""
+    acknowledged_at: str = ""
+    attached: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """Where cards are kept. Every method may raise; nothing is sent if the intent could not be written."""
+
+    def scope(self) -> str | None:
+        """What equal requests must share to be the same one; None if every call is a new request."""
+
+    def run_tag(self) -> str | None:
+        """The root flow run's id, for a tag that `reap` finds."""
+
+    def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
+        """Return this request's card, known or new.
+
+        Args:
+            card_of: Makes a blank card for an occurrence and a generation.
+            explicit: The caller named the request; then occurrence is always 0.
+        """
+
+    def intend(self, card: Card) -> None:
+        """Write, durably, that the request is about to be sent."""
+
+    def acknowledge(self, card: Card) -> None:
+        """Write, durably, which job the request has."""
+
+
+class NoJournal:
+    """For callers without Prefect: the key still protects against lost answers within this call."""
+
+    def scope(self) -> str | None:
+        """Every call is a new request."""
+        return None
+
+    def run_tag(self) -> str | None:
+        """There is no flow run."""
+        return None
+
+    def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:  # noqa: ARG002
+        """Return a blank card."""
+        return card_of(0, 0)
+
+    def intend(self, card: Card) -> None:
+        """Nothing is kept."""
+
+    def acknowledge(self, card: Card) -> None:
+        """Nothing is kept."""
+
+
+def submit(
+    request: Request,
+    client: RuntimeClient,
+    journal: Journal,
+    prepare: Callable[[], Prepared],
+    *,
+    settle_seconds: float | None,
+) -> str:
+    """Return the id of the request's one job, made or found.
+
+    Args:
+        request: What is asked for.
+        client: Talks to the server.
+        journal: Keeps the cards.
+        prepare: Chooses the backend, transpiles and encodes; called only if a job has to be made.
+        settle_seconds: How long an ambiguous job may take to turn up in the list; None for the channel's default.
+
+    Raises:
+        SubmissionUnknownError: Whether a job exists cannot be proved.
+        IdempotencyConflictError: The idempotency key names another request.
+        ApiError: The server refused the request; there is no job.
+        ConnectFailedError: The server cannot be reached; there is no job.
+    """
+    settle = SETTLE_SECONDS[client.credentials.channel] if settle_seconds is None else settle_seconds
+    explicit = request.idempotency_key is not None
+    card = journal.look_up(_blank_cards(request, client.credentials, journal), explicit=explicit)
+    if card.job_id:
+        _log.info("job %s: found on its card, nothing is sent", card.job_id)
+        return client.job(card.job_id).id
+    submission = _Submission(request, client, journal, settle)
+    first_use = not card.intended_at
+    if explicit or not first_use:
+        found = submission.look_at_server(card) if first_use else submission.settle(card)
+        if found is not None:
+            return submission.acknowledge(replace(card, attached=True), found)
+    return submission.create(card, prepare())
+
+
+def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -> Callable[[int, int], Card]:
+    """Return a maker of this request's blank cards, by occurrence and generation."""
+    named = request.idempotency_key
+    scope = named or journal.scope() or secrets.token_hex(16)
+    if request.on_existing == "new":
+        scope = secrets.token_hex(16)
+    logical = fingerprint(
+        {
+            "inputs": request.inputs,
+            "optimization_level": request.optimization_level,
+            "others": dict(request.others),
+        },
+        place="request",
+    )
+    asked = _asked(request.backend)
+
+    def blank(occurrence: int, generation: int) -> Card:
+        key = request_key(
+            scope=scope,
+            program_id=request.program_id,
+            backend=request.backend,
+            instance=credentials.instance,
+            fingerprint="" if named else logical,
+            occurrence=0 if named else occurrence,
+            generation=generation,
+        )
+        return Card(
+            key=key,
+            fingerprint=logical,
+            program_id=request.program_id,
+            requested_backend=asked,
+            occurrence=occurrence,
+            generation=generation,
+        )
+
+    return blank
+
+
+def _asked(backend: str | Sequence[str] | None) -> str:
+    if backend is None:
+        return ""
+    return backend if isinstance(backend, str) else ", ".join(backend)
+
+
+def now() -> str:
+    """Return the time as cards have it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class _Submission:
+    """The steps that talk to the server."""
+
+    def __init__(self, request: Request, client: RuntimeClient, journal: Journal, settle: float) -> None:
+        self._request = request
+        self._client = client
+        self._journal = journal
+        self._settle_seconds = settle
+
+    def create(self, card: Card, prepared: Prepared) -> str:
+        """Write the intent, send the request, and find out what became of it."""
+        for _ in range(MAX_POSTS):
+            card = replace(card, intended_at=now(), backend=prepared.backend or "", notes=prepared.notes)
+            self._journal.intend(card)
+            try:
+                job_id = self._post(card, prepared)
+            except JobExistsError as taken:
+                return self.acknowledge(replace(card, attached=True), self._client.job(taken.job_id or ""))
+            except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
+                _log.warning("request %s: it is not known whether the job was made (%s)", card.key, ambiguous)
+                found = self.settle(card)
+                if found is not None:
+                    return self.acknowledge(replace(card, attached=True), found)
+                continue  # proved absent: the same request, the same key
+            return self._acknowledge_id(card, job_id)
+        raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found")
+
+    def _post(self, card: Card, prepared: Prepared) -> str:
+        """Send the request once; again only after what proves that the server has not taken it."""
+        body = self._body(card, prepared)
+        deadline = Deadline(POST_SECONDS + len(prepared.params) / UPLOAD_BYTES_PER_SECOND, self._client.clock)
+
+        def post() -> str:
+            try:
+                return self._client.run_job(body, prepared.params, deadline=deadline)
+            except (AnswerLostError, ServerError) as ambiguous:
+                ambiguous.retryable = False  # never repeated here: it is looked up first
+                raise
+
+        return _PROVABLY_NOT_TAKEN.run(post, deadline)
+
+    def _body(self, card: Card, prepared: Prepared) -> dict[str, Any]:
+        request, credentials = self._request, self._client.credentials
+        body: dict[str, Any] = {"program_id": request.program_id}
+        if prepared.backend is not None:
+            body["backend"] = prepared.backend
+        if credentials.channel == "classic" and credentials.instance:
+            hub, group, project = [*credentials.instance.split("/"), "", ""][:3]
+            body.update(hub=hub, group=group, project=project)
+        body["tags"] = self._tags(card)
+        return body | dict(request.others)
+
+    def _tags(self, card: Card) -> list[str]:
+        tags = [card.key, TAG]
+        if run := self._journal.run_tag():
+            tags.append(f"{RUN_TAG_PREFIX}{run}")
+        if self._request.idempotency_key is not None:
+            tags.append(_fingerprint_tag(card))
+        return [*tags, *self._request.tags]
+
+    def look_at_server(self, card: Card) -> JobDocument | None:
+        """Return the job that carries the card's key, or None. Checks every match itself: a server may ignore filters.
+
+        Raises:
+            IdempotencyConflictError: There is one, of another request.
+        """
+        listed = self._client.jobs(tags=[card.key])
+        matches = [job for job in listed if card.key in job.tags]
+        if not matches:
+            return None
+        if self._request.idempotency_key is not None and _fingerprint_tag(card) not in matches[0].tags:
+            raise conflict(card, matches[0].id)
+        # More than one can only be from a list that lagged longer than `settle`: keep a finished one, else the oldest.
+        return next((job for job in matches if job.is_final), matches[-1])
+
+    def settle(self, card: Card) -> JobDocument | None:
+        """Look for an ambiguous job until it turns up or its absence is proved (None).
+
+        Raises:
+            SubmissionUnknownError: Neither can be had.
+        """
+        intended = parse_time(card.intended_at) or datetime.now(UTC)
+        age = max(0.0, (datetime.now(UTC) - intended).total_seconds())
+        deadline = Deadline(max(0.0, self._settle_seconds - age), self._client.clock)
+        clean, looks = 0, 0
+        needed = CLEAN_LOOK_UPS if self._settle_seconds else 1
+        while True:
+            try:
+                found = self.look_at_server(card)
+            except (TransportError, ServerError, RateLimitedError):
+                found = None
+            else:
+                clean += 1
+            if found is not None:
+                return found
+            if deadline.expired:
+                break
+            pause = LOOK_UP_PAUSES[min(looks, len(LOOK_UP_PAUSES) - 1)]
+            looks += 1
+            self._client.clock.sleep(min(pause, deadline.remaining()))
+        if clean < needed:
+            raise self._unknown(card, "the server could not be asked often enough")
+        if self._client.credentials.channel == "classic":
+            # Not every classic server stores tags: an empty answer of one that does not proves nothing.
+            raise self._unknown(card, "this server may not keep tags, so its silence proves nothing")
+        return None
+
+    def acknowledge(self, card: Card, job: JobDocument) -> str:
+        """Write down a job that was found."""
+        return self._acknowledge_id(card, job.id)
+
+    def _acknowledge_id(self, card: Card, job_id: str) -> str:
+        _log.info("job %s: %s, request %s", job_id, "attached" if card.attached else "submitted", card.key)
+        self._journal.acknowledge(replace(card, job_id=job_id, acknowledged_at=now()))
+        return job_id
+
+    def _unknown(self, card: Card, why: str) -> SubmissionUnknownError:
+        return SubmissionUnknownError(
+            f"Request {card.key}: the answer was lost and it cannot be proved whether its job exists: {why}. "
+            "Nothing was sent again. Run the same request again to look for it again, or look for a job with this tag.",
+            key=card.key,
+        )
+
+
+# Errors of this kind prove that nothing was taken: no connection, or 429. Everything else has `retryable` False here.
+_PROVABLY_NOT_TAKEN = RetryPolicy(attempts=8, first=0.3, cap=8.0)
+
+
+def _fingerprint_tag(card: Card) -> str:
+    return f"{FINGERPRINT_TAG_PREFIX}{card.fingerprint[:40]}"
+
+
+def conflict(card: Card, job_id: str) -> IdempotencyConflictError:
+    """Return the error for an idempotency key that names another request."""
+    return IdempotencyConflictError(
+        f"The idempotency key already names another request, with job {job_id}: same key, other inputs or options. "
+        "Use another key for another request. Nothing was sent.",
+        key=card.key,
+        job_id=job_id,
+    )

@@ -1,0 +1,181 @@
+"""One HTTP exchange with a total deadline, and typed errors. The only home of requests and urllib3; used by rest and auth.
+
+No retries, no redirects, no cookies, no environment (.netrc would overwrite our header): policy belongs to the callers.
+Errors are raised ``from None``, because an exception of requests carries the request with its headers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.retry import Deadline
+from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
+
+MAX_ANSWER_BYTES = 1024 * 1024 * 1024
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0  # longest silence within an answer
+_CHUNK = 256 * 1024
+_POOL = 32  # connections kept per host: threads that submit or fetch at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: status, headers (names lower-case), and the whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The body as text. Always UTF-8: requests would read text/plain without a charset as Latin-1."""
+        return self.body.decode("utf-8", errors="replace")
+
+    def json(self) -> Any:
+        """Return the body's JSON value.
+
+        Raises:
+            ProtocolError: The body is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise ProtocolError(f"The server's answer ({self.status}) should be JSON and is not.") from None
+
+
+class Transport:
+    """A pool of connections with one account's TLS and proxy settings. Safe to share between threads."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        session.verify = credentials.verify
+        session.proxies = dict(credentials.proxies or {})
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = HTTPAdapter(max_retries=urllib3.Retry(0, redirect=0, raise_on_status=False), pool_maxsize=_POOL)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        # identity: a cut gzip stream raises nothing, and a small one can hide any size.
+        session.headers.update({"Accept-Encoding": "identity", "Accept": "application/json"})
+        self._session = session
+        self._secrets = credentials.secrets
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        deadline: Deadline,
+        headers: Mapping[str, str],
+        params: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+    ) -> Answer:
+        """Send one request and return the answer, whatever its status.
+
+        Raises:
+            ConnectFailedError: Nothing was sent.
+            AnswerLostError: Sent, but no whole answer came in time.
+            ConfigurationError: The URL or a header cannot be sent at all.
+        """
+        where = f"{method} {_without_query(url)}"
+        left = deadline.remaining()
+        if left <= 0:
+            raise ConnectFailedError(f"{where}: no time was left to send the request.")
+        try:
+            response = self._session.request(
+                method,
+                url,
+                params=list(params),
+                data=body,
+                headers=dict(headers),
+                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise self._translate(error, where) from None
+        with response:
+            return self._read(response, deadline, where)
+
+    def _read(self, response: requests.Response, deadline: Deadline, where: str) -> Answer:
+        """Read the body piece by piece: a server that drips cannot hold us past the deadline."""
+        body = bytearray()
+        try:
+            while chunk := response.raw.read1(_CHUNK):
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise ProtocolError(f"{where}: the answer is larger than {MAX_ANSWER_BYTES} bytes.")
+                if deadline.expired:
+                    raise AnswerLostError(f"{where}: the answer had not come whole when the time was up.")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise AnswerLostError(f"{where}: the answer broke off ({type(error).__name__}). {_TRY}") from None
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        length = headers.get("content-length", "")
+        if length.isdigit() and response.request.method != "HEAD" and len(body) < int(length):
+            raise AnswerLostError(f"{where}: the answer broke off after {len(body)} of {length} bytes. {_TRY}")
+        return Answer(response.status_code, headers, bytes(body))
+
+    def _translate(self, error: requests.RequestException, where: str) -> Exception:
+        name = type(_innermost(error)).__name__
+        if isinstance(error, requests.exceptions.ConnectTimeout) or _failed_to_connect(error):
+            why = clean(str(_innermost(error)), self._secrets)
+            return ConnectFailedError(f"{where}: no connection ({name}: {why}). {_TRY}")
+        if isinstance(error, requests.exceptions.Timeout):
+            return AnswerLostError(f"{where}: sent, but no answer came in time ({name}). {_TRY}")
+        if isinstance(error, ValueError):  # InvalidURL, InvalidHeader, MissingSchema, …
+            return ConfigurationError(f"{where}: cannot be sent ({name}).")
+        return AnswerLostError(f"{where}: sent, but the connection broke before an answer came ({name}). {_TRY}")
+
+
+_TRY = "Is the server up, and the url right? Trying again is safe: a request never makes a second job."
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the urllib3 or system error that a requests error stands for."""
+    inner = error.args[0] if error.args else None
+    if isinstance(inner, urllib3.exceptions.MaxRetryError) and inner.reason is not None:
+        return inner.reason
+    return inner if isinstance(inner, BaseException) else error
+
+
+def _failed_to_connect(error: requests.RequestException) -> bool:
+    inner = _innermost(error)
+    if isinstance(inner, urllib3.exceptions.ProxyError):
+        return True  # the tunnel was not built, so nothing of ours went through it
+    if isinstance(inner, urllib3.exceptions.SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" in str(inner) or "handshake" in str(inner).lower()
+    return isinstance(inner, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
+def _without_query(url: str) -> str:
+    return url.partition("?")[0]
+
+
+_SECRET_SHAPES = re.compile(
+    r"crn:[^\s\"']+"
+    r"|eyJ[\w-]+\.[\w-]+\.[\w-]*"  # JSON Web Token
+    r"|(?i:bearer|apikey|token)[\s:=\"']+[\w.\-]{8,}"
+    r"|https?://[^\s\"']*\?[^\s\"']*"  # a query string may be a signature
+    r"|https?://[^\s/\"']*@[^\s\"']*"
+)
+
+
+def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
+    """Return a server's or driver's text without anything that must not be shown, cut to `limit` characters."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return _SECRET_SHAPES.sub("…", text)[:limit]

@@ -1,0 +1,137 @@
+"""The embedded runtime as an ASGI application: who gets in, and which routes there are.
+
+FastAPI and uvicorn live in this folder only. Routes are in classic.py (the dialect of the seed) and streams.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from prefect_runtime.local.backend_pages import BackendPages
+from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.executor import Executor
+from prefect_runtime.local.refusals import Refusal
+from prefect_runtime.local.store import Store
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(kw_only=True)
+class Runtime:
+    """What the routes work with."""
+
+    store: Store
+    executor: Executor
+    bulletin: Bulletin
+    backends: BackendPages
+    token: str = field(repr=False)
+    hosts: frozenset[str]
+    instance: str
+    open_requests: int = 0
+    last_request: float = 0.0
+
+
+def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
+    """Return the application; `on_started` is called once requests are answered."""
+    from prefect_runtime.local import classic, streams
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        runtime.bulletin.attach(asyncio.get_running_loop())
+        runtime.executor.start()
+        on_started()
+        yield
+        runtime.bulletin.attach(None)
+
+    app = FastAPI(title="prefect-runtime embedded runtime", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(classic.router(runtime))
+    app.include_router(streams.router(runtime))
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_middleware(Guard, runtime=runtime)  # type: ignore[arg-type]  # mypy cannot follow the factory's ParamSpec
+    return app
+
+
+async def _refuse(_: Request, refusal: Exception) -> JSONResponse:
+    assert isinstance(refusal, Refusal)  # noqa: S101 - registered for this class only
+    return JSONResponse(refusal.body(), status_code=refusal.status)
+
+
+class Guard:
+    """Lets in who has the token, asks for the server by its own name and does not come from somebody's web page.
+
+    The Host and Origin checks are against DNS rebinding: a page in a browser can reach 127.0.0.1, but not under its name.
+    """
+
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], runtime: Runtime) -> None:
+        self._app = app
+        self._runtime = runtime
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        refusal = self._check(scope)
+        if refusal is not None:
+            return await _send_refusal(scope, send, refusal)
+        runtime = self._runtime
+        runtime.open_requests += 1
+        try:
+            return await self._app(scope, _limited(receive), send)
+        finally:
+            runtime.open_requests -= 1
+            runtime.last_request = asyncio.get_running_loop().time()
+
+    def _check(self, scope: Message) -> Refusal | None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if host not in self._runtime.hosts:
+            return Refusal(403, 1200, "This server is not known under the Host that was asked for.")
+        origin = headers.get(b"origin")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            return Refusal(403, 1200, "Requests from web pages of another origin are refused.")
+        if scope["path"] in ("/users/loginWithToken",):  # the token is in the body
+            return None
+        scheme, _, bearer = headers.get(b"authorization", "").partition(" ")
+        given = bearer if scheme.lower() == "bearer" else headers.get(b"x-access-token", "")
+        if not hmac.compare_digest(given.encode(), self._runtime.token.encode()):
+            return Refusal(
+                401, 1200, "The token is missing or wrong.", solution="It is in the runtime.json of this server."
+            )
+        return None
+
+
+def _limited(receive: Receive) -> Receive:
+    """Cap what a request's body may bring, in bytes, whatever Content-Length says."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY_BYTES:
+            raise Refusal(413, 413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        return message
+
+    return limited
+
+
+async def _send_refusal(scope: Message, send: Send, refusal: Refusal) -> None:
+    # A WebSocket handshake is refused with the same HTTP answer (ASGI extension "websocket.http.response").
+    prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    body = json.dumps(refusal.body()).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": f"{prefix}.start", "status": refusal.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": body})

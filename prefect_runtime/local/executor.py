@@ -1,0 +1,152 @@
+"""Runs the queue: one thread a slot takes the next job, hands it to a process and writes down how it ended.
+
+Built-in primitives run in a warm process that a slot keeps; an uploaded program gets a fresh one, gone with its job.
+Imported by the server process only.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+
+from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.files import JobFolder
+from prefect_runtime.local.process import Ending, WorkerProcess
+from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Job, Store
+from prefect_runtime.local.worker import BUILT_IN, Order
+from prefect_runtime.wire.models import RAN_TOO_LONG_CODE
+
+_log = logging.getLogger(__name__)
+
+
+class Executor:
+    """The slots and the processes in them.
+
+    Args:
+        store: Where the jobs are.
+        jobs_root: Folder with one folder a job.
+        bulletin: Told of interim results.
+        slots: Jobs that run at the same time.
+        calibration: Seed of the noisy backends' calibration numbers.
+    """
+
+    def __init__(self, store: Store, jobs_root: Path, bulletin: Bulletin, *, slots: int, calibration: int) -> None:
+        self._store = store
+        self._root = jobs_root
+        self._bulletin = bulletin
+        self._calibration = calibration
+        self._news = threading.Condition()  # guards the three below
+        self._running: dict[str, WorkerProcess] = {}
+        self._cancelled: set[str] = set()
+        self._closing = False
+        self._threads = [threading.Thread(target=self._slot, name=f"slot-{n}", daemon=True) for n in range(slots)]
+
+    def start(self) -> None:
+        """Start working through the queue."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End every process; what was running is failed by the next start."""
+        with self._news:
+            self._closing = True
+            processes = list(self._running.values())
+            self._news.notify_all()
+        for process in processes:
+            process.end()
+        for thread in self._threads:
+            thread.join(10)
+
+    def folder(self, job_id: str) -> JobFolder:
+        """Return the files of a job."""
+        return JobFolder(self._root / job_id)
+
+    def wake(self) -> None:
+        """Say that there is a new job in the queue."""
+        with self._news:
+            self._news.notify_all()
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a queued job at once, or a running one with its whole process tree; False if it is final already."""
+        with self._news:
+            process = self._running.get(job_id)
+            if process is None:
+                return self._store.move(job_id, CANCELLED)
+            self._cancelled.add(job_id)
+        process.end()
+        with self._news:  # the slot writes the end down; wait for it, so that a look after the answer sees it
+            self._news.wait_for(lambda: job_id not in self._running, timeout=5)
+        job = self._store.job(job_id)
+        return job is not None and job.status == CANCELLED
+
+    def _slot(self) -> None:
+        warm: WorkerProcess | None = WorkerProcess()
+        while True:
+            with self._news:
+                job = None if self._closing else self._store.take_next()
+                if job is None:
+                    if self._closing:
+                        break
+                    self._news.wait(timeout=1.0)  # a lost wake-up costs a second, not a job
+                    continue
+                built_in = job.program_id in BUILT_IN
+                process = (warm or WorkerProcess()) if built_in else WorkerProcess()
+                self._running[job.id] = process
+            survived = self._run(job, process)
+            if built_in and survived:
+                warm = process
+                continue
+            process.end()
+            warm = warm if warm is not process else None
+        if warm is not None:
+            warm.end()
+
+    def _run(self, job: Job, process: WorkerProcess) -> bool:
+        """Run a job to its end and write that down; return whether the process can take another."""
+        program = self._store.program(job.program_id)
+        folder = self.folder(job.id)
+        folder.create()
+        order = Order(
+            folder=folder.path,
+            program_id=job.program_id,
+            backend=job.backend,
+            calibration=self._calibration,
+            log_level=job.log_level,
+            params=job.params,
+            source=program.data if program else None,
+        )
+        limit = job.max_execution_time or (program.cost if program else None)
+        ending = process.run(order, lambda: self._bulletin.post_interim(job.id), seconds=limit)
+        with self._news:
+            closing, cancelled = self._closing, job.id in self._cancelled
+        if not (closing and ending.report is None):
+            self._write_end(job, ending, limit, cancelled=cancelled)
+        with self._news:
+            del self._running[job.id]
+            self._cancelled.discard(job.id)
+            self._news.notify_all()
+        return ending.report is not None and not cancelled
+
+    def _write_end(self, job: Job, ending: Ending, limit: float | None, *, cancelled: bool) -> None:
+        report = ending.report
+        if report is not None and report.kind == "done":
+            self._store.move(job.id, COMPLETED)
+        elif report is not None:
+            self._store.move(job.id, FAILED, reason=report.reason)
+        elif cancelled:
+            self._store.move(job.id, CANCELLED)
+        elif ending.too_long:
+            reason = f"Ran too long: more than max_execution_time, {limit:g} s."
+            self._store.move(job.id, RAN_TOO_LONG, reason=reason, reason_code=RAN_TOO_LONG_CODE)
+        else:
+            _log.warning("job %s: its process died (%s)", job.id, ending.exit_code)
+            self._store.move(job.id, FAILED, reason=_how_it_died(ending.exit_code))
+
+
+def _how_it_died(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return f"The program's process was ended by {name}: the program crashed, or the system ran out of memory."
+    return f"The program's process ended without a result (exit code {exit_code}): the program called os._exit()?"

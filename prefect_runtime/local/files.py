@@ -1,0 +1,112 @@
+"""What a job leaves behind, in a folder of its own: log, interim results, result. Written by workers, read by the app.
+
+The log and the interim results only grow, so that a reader can follow them from any position; the result appears whole
+or not at all. The folder's name is the job's id, which the server makes: no text of a user is ever part of a path.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LOG_BYTES_IN_ANSWER = 16 * 1024 * 1024
+"""A longer log is answered from its end, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """The files of one job."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """Standard output and error of the program."""
+        return self.path / "log.txt"
+
+    @property
+    def interim(self) -> Path:
+        """One interim result a line, each a JSON text."""
+        return self.path / "interim.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """JSON text of the final result; there only once it is whole."""
+        return self.path / "result.json"
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner only."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Delete the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def write_result(self, text: str) -> None:
+        """Put the result on disk: whole and durable, or not at all."""
+        temporary = self.path / "result.tmp"
+        with temporary.open("wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self.result)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def read_log(self) -> str:
+        """Return the log as far as it has come; bytes that are not UTF-8 are replaced."""
+        try:
+            with self.log.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - LOG_BYTES_IN_ANSWER))
+                return file.read().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def read_interim(self, after: int = 0) -> list[str]:
+        """Return the interim results so far as JSON texts, oldest first, without the first `after`."""
+        return [line for index, line in enumerate(self._interim_lines()) if index >= after]
+
+    def _interim_lines(self) -> Iterator[str]:
+        try:
+            with self.interim.open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):  # the last one may be half written
+                        yield line[:-1].decode()
+        except FileNotFoundError:
+            return
+
+
+class InterimReader:
+    """Follows the interim results of a job while they come, reading each byte once.
+
+    Args:
+        folder: The job's folder.
+        after: How many results to leave out at the start.
+    """
+
+    def __init__(self, folder: JobFolder, after: int = 0) -> None:
+        self._path = folder.interim
+        self._skip = after
+        self._position = 0
+        self._rest = b""
+
+    def read_new(self) -> list[str]:
+        """Return the results that came since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        self._position += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        skipped = min(self._skip, len(lines))
+        self._skip -= skipped
+        return [line.decode() for line in lines[skipped:]]

@@ -1,0 +1,150 @@
+"""What the embedded runtime accepts: bodies of requests -> jobs and programs. The same rules for every dialect."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from prefect_runtime.local.backends import CATALOGUE
+from prefect_runtime.local.refusals import Refusal
+from prefect_runtime.local.store import Job, Program, Store
+from prefect_runtime.local.worker import BUILT_IN
+
+MAX_TAGS, MAX_TAG_LENGTH = 8, 86  # IBM's REST API 0.45.3: job.tags
+MAX_SECONDS = 10_800  # IBM's REST API 0.45.3: the largest `cost`
+DEFAULT_SECONDS = 600  # the classic service's default for a program without a limit
+
+BACKEND_NAMES = tuple(spec.name for spec in CATALOGUE)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a request's body; a Content-Type is not asked for (the classic client sends none).
+
+    Raises:
+        Refusal: 400, not JSON or not an object.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal(400, 400, "The body is not JSON.") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, 400, "The body must be a JSON object.")
+    return value
+
+
+def new_job(body: Mapping[str, Any], store: Store) -> Job:
+    """Read a job request.
+
+    Raises:
+        Refusal: 400 or 404; the message names the field.
+    """
+    program_id = _text(body, "program_id", required=True)
+    if program_id not in BUILT_IN and store.program(program_id) is None:
+        raise Refusal(404, 404, f"program_id: there is no program {program_id!r} here.")
+    backend = _text(body, "backend") or BACKEND_NAMES[0]
+    if backend not in BACKEND_NAMES:
+        raise Refusal(404, 404, f"backend: there is no backend {backend!r} here; there are {', '.join(BACKEND_NAMES)}.")
+    params = body.get("params") or {}
+    if not isinstance(params, dict):
+        raise Refusal(400, 400, "params: must be a JSON object; its members become the program's arguments.")
+    return Job(
+        id=secrets.token_hex(10),  # made here, so that no text of a user is ever part of a path
+        program_id=program_id,
+        backend=backend,
+        params=json.dumps(params),
+        tags=_tags(body.get("tags")),
+        log_level=_log_level(_text(body, "log_level")),
+        max_execution_time=_seconds(body, "cost") or _seconds(body, "max_execution_time"),
+        session_id=_text(body, "session_id") or None,
+        private=body.get("private") is True,
+        image=_text(body, "runtime") or None,
+    )
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    tags = value or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise Refusal(400, 1204, "tags: must be a list of texts.")
+    if len(tags) > MAX_TAGS or any(not 0 < len(tag) <= MAX_TAG_LENGTH for tag in tags):
+        raise Refusal(400, 1204, f"tags: at most {MAX_TAGS} of at most {MAX_TAG_LENGTH} characters.")
+    return tuple(tags)
+
+
+def _log_level(word: str) -> str:
+    level = word.upper() or "WARNING"
+    if level not in logging.getLevelNamesMapping():
+        raise Refusal(400, 400, f"log_level: {word!r} is none of critical, error, warning, info, debug.")
+    return level
+
+
+def _seconds(body: Mapping[str, Any], name: str) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_SECONDS:
+        raise Refusal(400, 400, f"{name}: must be a number of seconds, more than 0 and at most {MAX_SECONDS}.")
+    return float(value)
+
+
+def _text(body: Mapping[str, Any], name: str, *, required: bool = False) -> str:
+    value = body.get(name)
+    if isinstance(value, str) and (value or not required):
+        return value
+    if value is None and not required:
+        return ""
+    raise Refusal(400, 400, f"{name}: must be a text{' and is required' if required else ''}.")
+
+
+def new_program(body: Mapping[str, Any]) -> Program:
+    """Read an uploaded program.
+
+    Raises:
+        Refusal: 400; the message names the field.
+    """
+    spec = body.get("spec") or {}
+    if not isinstance(spec, dict):
+        raise Refusal(400, 400, "spec: must be a JSON object.")
+    name = _text(body, "name", required=True)
+    if name in BUILT_IN:
+        raise Refusal(409, 409, f"name: {name!r} is a built-in program.")
+    return Program(
+        id=f"{_slug(name)}-{secrets.token_hex(5)}",
+        name=name,
+        data=source_text(_text(body, "data", required=True)),
+        description=_text(body, "description"),
+        cost=_seconds(body, "cost") or _seconds(body, "max_execution_time") or DEFAULT_SECONDS,
+        is_public=body.get("is_public") is True,
+        spec=spec,
+    )
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
+    return kept.strip("-")[:40] or "program"
+
+
+def source_text(data: str) -> str:
+    """Return a program's source from base64 (classic clients) or from plain text.
+
+    Raises:
+        Refusal: 400, not Python, or no ``main`` in it.
+    """
+    try:
+        text = base64.b64decode(data, validate=True).decode()
+    except (binascii.Error, ValueError):
+        text = data
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise Refusal(400, 400, f"data: not Python source ({error}).") from None
+    if not any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+        raise Refusal(
+            400, 400, "data: the source has no function main(backend, user_messenger, **kwargs) at its top level."
+        )
+    return text

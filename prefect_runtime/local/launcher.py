@@ -1,0 +1,220 @@
+"""Starts the embedded runtime: one per data folder, found through its discovery file, gone after an idle time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from prefect_runtime.local.app import Runtime, create_app
+from prefect_runtime.local.backend_pages import BackendPages
+from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.executor import Executor
+from prefect_runtime.local.store import Store
+from prefect_runtime.wire.environment import clean_environment
+from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
+
+CALIBRATION = 20_260_801
+"""Seed of the noisy backends' calibration numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to serve.
+
+    Attributes:
+        data_dir: Folder for everything the runtime keeps.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        idle_seconds: End after that long without request or job; None: never.
+        slots: Jobs that run at the same time.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    idle_seconds: float | None = None
+    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop (SIGTERM, Ctrl-C) or idle for too long.
+
+    Prints one line, ``READY http://HOST:PORT``, once requests are answered.
+
+    Raises:
+        ConfigurationError: Another runtime has this data folder, the port is taken, or the address is not loopback.
+    """
+    if settings.host not in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigurationError(
+            f"host: {settings.host} is not a loopback address. Programs run as this user; nobody else may get in."
+        )
+    os.umask(0o077)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.update(QISKIT_PARALLEL="FALSE")
+    _clean_own_environment()
+    with _only_one(settings.data_dir), _listen(settings) as listening:
+        _run(settings, listening)
+
+
+def _clean_own_environment() -> None:
+    kept = clean_environment(os.environ)
+    for name in set(os.environ) - set(kept) - {"QISKIT_PARALLEL"}:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock: the system lets go of it when the process ends, however that happens."""
+    with (data_dir / "runtime.lock").open("w") as lock:
+        for _ in range(20):  # a client that looks whether somebody holds it, holds it for a moment
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        else:
+            raise ConfigurationError(f"data-dir: another runtime is serving {data_dir} already.")
+        (data_dir / "runtime.json").unlink(missing_ok=True)  # of a server that was killed
+        yield
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # asyncio turns Nagle off only where the protocol is named; with it on, each answer waits 40 ms for an ACK.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(
+            f"port: cannot listen on {settings.host}:{settings.port} ({error.strerror})."
+        ) from None
+    listening.listen(1024)
+    return listening
+
+
+def _run(settings: Settings, listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    found = DiscoveryDocument(
+        url=f"http://{name}:{port}",
+        token=_token(settings.data_dir),
+        pid=os.getpid(),
+        instance=secrets.token_hex(8),
+        protocol=PROTOCOL,
+    )
+    bulletin = Bulletin()
+    store = Store(settings.data_dir / "runtime.sqlite", bulletin.post_status)
+    store.fail_interrupted()
+    jobs_root = settings.data_dir / "jobs"
+    executor = Executor(store, jobs_root, bulletin, slots=settings.slots, calibration=CALIBRATION)
+    pages = BackendPages(calibration=CALIBRATION, store=store)
+    runtime = Runtime(
+        store=store,
+        executor=executor,
+        bulletin=bulletin,
+        backends=pages,
+        token=found.token,
+        hosts=frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")),
+        instance=found.instance,
+    )
+    discovery = settings.data_dir / "runtime.json"
+
+    def started() -> None:
+        _write(discovery, found.to_json())
+        print(f"READY {found.url}", flush=True)  # noqa: T201 - the line that whoever started us waits for
+
+    config = uvicorn.Config(
+        create_app(runtime, started),
+        log_level="warning",
+        access_log=False,
+        ws="websockets-sansio",
+        ws_max_size=1024 * 1024,  # clients have nothing to say on a stream
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    try:
+        asyncio.run(_serve(server, listening, runtime, settings.idle_seconds))
+    finally:
+        discovery.unlink(missing_ok=True)
+        executor.close()
+        store.close()
+
+
+async def _serve(
+    server: uvicorn.Server, listening: socket.socket, runtime: Runtime, idle_seconds: float | None
+) -> None:
+    watch = asyncio.create_task(_stop_when_idle(server, runtime, idle_seconds))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        watch.cancel()
+
+
+async def _stop_when_idle(server: uvicorn.Server, runtime: Runtime, idle_seconds: float | None) -> None:
+    if idle_seconds is None:
+        return
+    loop = asyncio.get_running_loop()
+    runtime.last_request = loop.time()
+    while True:
+        await asyncio.sleep(min(5.0, idle_seconds / 2))
+        if runtime.open_requests or runtime.store.count_pending():
+            runtime.last_request = loop.time()
+        elif loop.time() - runtime.last_request > idle_seconds:
+            server.should_exit = True
+            return
+
+
+def _token(data_dir: Path) -> str:
+    """Return the folder's token, made at its first start: a client that kept it still gets in after a restart."""
+    path = data_dir / "token"
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        _write(path, secrets.token_hex(32))
+        return path.read_text()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def require_simulators() -> None:
+    """Check that the simulators are installed.
+
+    Raises:
+        ConfigurationError: They are not; says how to install them.
+    """
+    missing = [name for name in ("qiskit", "qiskit-aer") if _version(name) == "none"]
+    if missing:
+        raise ConfigurationError(
+            f"The embedded runtime needs {' and '.join(missing)}: pip install 'prefect-runtime[local]' "
+            f"(for {sys.executable})."
+        )

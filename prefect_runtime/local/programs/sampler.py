@@ -1,0 +1,56 @@
+"""The program ``sampler``: measured bits of circuits. Run by the embedded runtime in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from prefect_runtime.local.programs.inputs import read_options, read_pubs, read_seed
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SHOTS = 4096
+"""Shots of a PUB that says none. Source: `SamplerOptions.default_shots`, reference of qiskit-ibm-runtime 0.26."""
+
+_OPTIONS = ("default_shots", "seed", "simulator.seed_simulator")
+
+
+def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, Any] | None = None, **_: Any) -> Any:
+    """Return a `PrimitiveResult` with one `SamplerPubResult` per PUB.
+
+    Publishes ``{"pub": number, "pubs": count, "seconds": float}`` as each PUB is done.
+
+    Args:
+        backend: An `AerSimulator`.
+        user_messenger: Streams interim results with ``publish(value)``.
+        pubs: PUBs ``[circuit, values or None, shots or None]``, possibly shorter; a circuit may be OpenQASM 3 text.
+        options: ``default_shots``, ``seed`` (or ``simulator.seed_simulator``); others are ignored with a warning.
+
+    Raises:
+        ValueError: No PUBs, or one that is not a PUB.
+    """
+    from qiskit.primitives.containers import PrimitiveResult
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+    chosen = read_options(options, _OPTIONS, logger)
+    shots, seed = int(chosen.get("default_shots", DEFAULT_SHOTS)), read_seed(chosen)
+    coerced = read_pubs(pubs, lambda parts: SamplerPub.coerce(parts, shots))
+    results = []
+    for number, pub in enumerate(coerced):
+        began = time.perf_counter()
+        # Another seed for each PUB: equal PUBs must not get equal noise.
+        sampler = _sampler(backend, None if seed is None else seed + number)
+        results.append(sampler.run([pub]).result()[0])
+        seconds = time.perf_counter() - began
+        user_messenger.publish({"pub": number, "pubs": len(coerced), "seconds": seconds})
+    return PrimitiveResult(results, metadata={"version": 2})
+
+
+@lru_cache(maxsize=8)
+def _sampler(backend: Any, seed: int | None) -> Any:
+    from qiskit_aer.primitives import SamplerV2
+
+    return SamplerV2.from_backend(backend, seed=seed)

@@ -1,0 +1,30 @@
+"""How the embedded runtime says no. Raised by intake and routes, turned into the dialect's error body by app.py."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
+    """An answer other than success.
+
+    Args:
+        status: HTTP status.
+        code: Error code of IBM's registry where we know one for the case, else the HTTP status again.
+        message: What is wrong, and with which field.
+        solution: What to do about it.
+        extra: More members for the body.
+    """
+
+    def __init__(
+        self, status: int, code: int, message: str, *, solution: str = "", extra: dict[str, str] | None = None
+    ):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.solution = solution
+        self.extra = extra or {}
+
+    def body(self) -> dict[str, object]:
+        """Return the error as classic and platform clients look for it: both shapes in one object."""
+        error = {"code": self.code, "message": self.message, "solution": self.solution, "more_info": ""}
+        return {"error": {"message": self.message, "code": self.code}, "errors": [error], **self.extra}

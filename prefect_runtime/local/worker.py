@@ -1,0 +1,172 @@
+"""The process that runs programs. Started by process.py from a server that has Qiskit preloaded; imports no FastAPI.
+
+Orders come in and reports go out over one pipe; what a program says goes to files, never through the pipe: standard
+output and error to the log, published values to the interim results, the value it returns to the result. When the pipe
+breaks, the server is gone and the process ends itself.
+
+A subprocess is no sandbox: a program can do what the server's user can do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from prefect_runtime.local.files import JobFolder
+from prefect_runtime.wire.codec import RuntimeEncoder, decode, encode_result
+
+REASON_CHARACTERS = 64 * 1024
+"""A longer traceback is cut at its start: the end says what happened."""
+
+BUILT_IN = {
+    "sampler": "prefect_runtime.local.programs.sampler",
+    "estimator": "prefect_runtime.local.programs.estimator",
+}
+"""Programs that are there without an upload, and where they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One job for a worker; `source` is the text of an uploaded program, None for a built-in one."""
+
+    folder: Path
+    program_id: str
+    backend: str
+    calibration: int
+    log_level: str
+    params: str = field(repr=False)
+    source: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker says of its job: `kind` is "interim", "done" or "failed" (then with the reason)."""
+
+    kind: str
+    reason: str = ""
+
+
+class UserMessenger:
+    """What a program publishes its interim results with; the second argument of its ``main``."""
+
+    def __init__(self, folder: JobFolder, published: Callable[[], None]) -> None:
+        self._published = published
+        self._file = folder.interim.open("ab", buffering=0)
+        self.final: str | None = None
+
+    def publish(self, message: Any, encoder: type[json.JSONEncoder] = RuntimeEncoder, final: bool = False) -> None:  # noqa: FBT001, FBT002 - the seed's signature
+        """Stream a value to whoever listens, or with ``final=True`` give the final result.
+
+        Args:
+            message: Anything the encoder can encode.
+            encoder: Class that encodes it.
+            final: This is the result, not an interim one (the older style; returning it from ``main`` does the same).
+        """
+        text = json.dumps(message, cls=encoder)
+        if final:
+            self.final = text
+            return
+        self._file.write(text.encode() + b"\n")
+        self._published()
+
+    def close(self) -> None:
+        """Close the file of interim results."""
+        self._file.close()
+
+
+def main(pipe: Connection) -> None:
+    """Work through the orders that come down the pipe until it closes."""
+    os.setsid()  # a group of its own: ending a job ends whatever its program started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, orders), daemon=True).start()
+    while True:
+        pipe.send(_work(orders.get(), lambda: pipe.send(Report("interim"))))
+
+
+def _receive(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
+    """Take orders in; a broken pipe means that the server is gone, and then so are we, whatever is running."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            orders.put(pipe.recv())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _work(order: Order, published: Callable[[], None]) -> Report:
+    folder = JobFolder(order.folder)
+    with _output_to(folder.log):
+        try:
+            folder.write_result(_run(order, folder, published))
+        except BaseException:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
+            reason = _own_part(traceback.format_exc())
+            sys.stderr.write(reason)
+            return Report("failed", reason[-REASON_CHARACTERS:])
+    return Report("done")
+
+
+def _run(order: Order, folder: JobFolder, published: Callable[[], None]) -> str:
+    from prefect_runtime.local import backends
+
+    logging.basicConfig(level=order.log_level.upper(), stream=sys.stderr, force=True)
+    program = _load(order)
+    backend = backends.simulator(order.backend, calibration=order.calibration)
+    messenger = UserMessenger(folder, published)
+    try:
+        result = program.main(backend, messenger, **decode(order.params))
+    finally:
+        messenger.close()
+    return encode_result(result) if messenger.final is None else messenger.final
+
+
+def _load(order: Order) -> Any:
+    if order.source is None:
+        return importlib.import_module(BUILT_IN[order.program_id])
+    module = types.ModuleType("program")
+    sys.modules["program"] = module  # dataclasses and pickle look a class's module up
+    exec(compile(order.source, "program.py", "exec"), module.__dict__)  # noqa: S102 - running programs is the purpose
+    return module
+
+
+def _own_part(text: str) -> str:
+    """Leave our own frames out of a traceback: it is the program's author who reads it."""
+    lines = text.splitlines(keepends=True)
+    for index, line in enumerate(lines):
+        if line.lstrip().startswith('File "program.py"'):
+            return lines[0] + "".join(lines[index:])
+    return text
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Send standard output and error, also of child processes and C code, to a file."""
+    target = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        _point_output_at(target)
+        yield
+    finally:
+        null = os.open(os.devnull, os.O_WRONLY)
+        _point_output_at(null)
+        os.close(null)
+        os.close(target)
+
+
+def _point_output_at(fd: int) -> None:
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        stream.flush()
+        os.dup2(fd, number)
+        # A line at a time, so that the log can be followed while it grows.
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
