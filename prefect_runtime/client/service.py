@@ -328,6 +328,10 @@ class RuntimeService:
         document = self.client.job(job_id, with_params=True)
         return self._as_job(document)
 
+    def handle(self, job_id: str) -> RuntimeJob:
+        """Return a job without asking the server for it: enough to wait for it and to fetch its result and log."""
+        return RuntimeJob(Backend("unknown"), self.client, self.credentials, job_id, "")
+
     def jobs(
         self,
         limit: int | None = 10,

@@ -273,10 +273,8 @@ def in_other_processes() -> list[dict[str, str]]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for seed, circuits_before in (
-            ("1", "9"),
-            ("2", "99"),
-        )  # loop counters of one digit and of two: text order is not theirs
+        # Counters of loops go from 9 to 10 and from 99 to 100, where their order as text turns round.
+        for seed, circuits_before in (("1", "9"), ("2", "99"))
     ]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
@@ -663,20 +661,8 @@ def test_order_of_parameters_counts_because_arrays_are_bound_by_it() -> None:
 
 def test_bracketing_of_an_expression_counts_and_a_bound_one_is_its_number() -> None:
     a, b = Parameter("a"), Parameter("b")
-    formulas = [
-        a - 1,
-        a - 2,
-        a - b,
-        a - b - 1,
-        a - (b - 1),
-        a / b * 2,
-        a / (b * 2),
-        (a**b) ** 2,
-        a ** (b**2),
-        b - a - 1,
-        a.sin(),
-        a.cos(),
-    ]
+    formulas = [a - b - 1, a - (b - 1), a / b * 2, a / (b * 2), (a**b) ** 2, a ** (b**2), b - a - 1, a.sin(), a.cos()]
+    formulas += [a - 1, a - 2, a - b, a**2, a**3, a**b, 2 / a, 3 / a]
     assert len({fingerprint(formula) for formula in formulas}) == len(formulas)
     assert fingerprint((a + b).bind({a: 0.25, b: 0.5})) == fingerprint(0.75)
 

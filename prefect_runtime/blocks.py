@@ -1,0 +1,170 @@
+"""The block that stores credentials and the backend choice. Imported by Prefect's servers too, so it stays cheap.
+
+The entry point `prefect.collections` names this module: a server that has the package installed registers the block at
+start, and `Block.load("quantum-runtime-credentials/NAME")` finds it without an import.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar, Literal
+
+from prefect.blocks.abstract import CredentialsBlock
+from prefect.blocks.fields import SecretDict
+from pydantic import Field, SecretStr
+
+from prefect_runtime.client import Credentials, RuntimeService
+
+TOKEN_VARIABLE = "PREFECT_RUNTIME_TOKEN"  # noqa: S105 - the name of a variable
+
+
+class RuntimeCredentials(CredentialsBlock):
+    """Credentials for a quantum runtime, and the backend to use there.
+
+    Without any argument it is the embedded runtime: no account, nothing to configure. Nothing is asked of a server
+    when a block is made, saved or loaded.
+
+    Attributes:
+        channel: Which kind of runtime.
+        token: API key or token; if empty, the environment variable PREFECT_RUNTIME_TOKEN where the task runs.
+        instance: CRN, or hub/group/project.
+        url: Base URL of the API.
+        auth_url: Root of the service that exchanges the token.
+        backend: Backend to use if a call names none.
+        verify: Whether TLS certificates are checked.
+        proxies: Proxy URL by scheme.
+        tags: Tags for every job.
+        max_execution_time: The longest a job may run, in seconds.
+        wait_seconds: The longest pause between two looks at a job.
+        settle_seconds: How long a job may take to turn up in the server's list.
+        request_timeout_seconds: Total time for one request with its retries.
+
+    Example:
+        Load a saved block and run a circuit:
+        ```python
+        from prefect import flow
+        from prefect_runtime import RuntimeCredentials, execute
+
+        @flow
+        def bell(circuit):
+            credentials = RuntimeCredentials.load("BLOCK_NAME")
+            return execute(credentials, "sampler", [circuit], shots=1000)
+        ```
+    """
+
+    _block_type_name: ClassVar[str | None] = "Quantum Runtime Credentials"
+    _block_type_slug: ClassVar[str | None] = "quantum-runtime-credentials"
+    _description: ClassVar[str | None] = (
+        "Credentials for a quantum runtime and the backend to use there. Left as it is, it runs jobs on the embedded "
+        "runtime, on this machine, without an account."
+    )
+    _documentation_url: ClassVar[str | None] = "https://github.com/prefect-runtime/prefect-runtime#the-block"
+
+    channel: Literal["local", "ibm_quantum_platform", "classic"] = Field(
+        default="local",
+        title="Channel",
+        description="The kind of runtime: the embedded one, IBM Quantum Platform, or a server with the classic API.",
+    )
+    token: SecretStr = Field(
+        default=SecretStr(""),
+        title="Token",
+        description=f"API key or token. If empty, the environment variable {TOKEN_VARIABLE} is read where a task runs.",
+    )
+    instance: str = Field(
+        default="",
+        title="Instance",
+        repr=False,
+        description="The instance's CRN on IBM Quantum Platform, or hub/group/project on a classic runtime.",
+    )
+    url: str = Field(
+        default="",
+        title="URL",
+        description="Base URL of the runtime's API. Needed for the classic channel only.",
+    )
+    auth_url: str = Field(
+        default="",
+        title="Sign-in URL",
+        description="Root of the service that exchanges the token. If empty, the channel's own; on the classic channel "
+        "the token is then used as it is.",
+    )
+    backend: str | list[str] = Field(
+        default="",
+        title="Backend",
+        description="Backend to use if a call names none: a name, names in order of preference, or least_busy.",
+        examples=["aer_simulator", "least_busy"],
+    )
+    verify: bool | str = Field(
+        default=True,
+        title="Check TLS certificates",
+        description="False turns the check off; a text is the path of a CA bundle.",
+    )
+    proxies: SecretDict = Field(
+        default_factory=lambda: SecretDict({}),
+        title="Proxies",
+        description='Proxy URL by scheme, for instance {"https": "http://proxy.example:3128"}.',
+    )
+    tags: list[str] = Field(
+        default_factory=list,
+        title="Tags",
+        description="Tags for every job; a job takes four, the call's own included.",
+    )
+    max_execution_time: float | None = Field(
+        default=None,
+        title="Longest execution (seconds)",
+        description="The longest a job may run before the runtime ends it, if a call does not say.",
+    )
+    wait_seconds: float | None = Field(
+        default=None,
+        title="Longest pause between two looks (seconds)",
+        description="If empty: adaptive, up to 60 seconds while a job queues.",
+    )
+    settle_seconds: float | None = Field(
+        default=None,
+        title="Settling time (seconds)",
+        description="How long a job whose answer was lost may take to turn up in the runtime's list. If empty: 0 on the "
+        "embedded runtime, 300 elsewhere.",
+    )
+    request_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        title="Request timeout (seconds)",
+        description="Total time for one request with its retries.",
+    )
+
+    def get_client(self, *_: Any, **__: Any) -> RuntimeService:
+        """Return a client for the runtime; use it as a context manager.
+
+        Raises:
+            ConfigurationError: A field that cannot work; the message names it.
+        """
+        token = self.token.get_secret_value() or os.environ.get(TOKEN_VARIABLE, "")
+        credentials = Credentials(
+            channel=self.channel,
+            token=token or None,
+            url=self.url or None,
+            auth_url=self.auth_url or None,
+            instance=self.instance or None,
+            verify=self.verify,
+            proxies=self.proxies.get_secret_value() or None,
+        )
+        return RuntimeService(
+            credentials,
+            backend=self.backend or None,
+            settle_seconds=self.settle_seconds,
+            request_timeout=self.request_timeout_seconds,
+        )
+
+
+def load_credentials(credentials: RuntimeCredentials | str) -> RuntimeCredentials:
+    """Return the block that a task was given, itself or by name; "local" is always there.
+
+    Raises:
+        ValueError: There is no saved block of that name (Prefect's own message says so).
+    """
+    if isinstance(credentials, RuntimeCredentials):
+        return credentials
+    if credentials == "local":
+        return RuntimeCredentials()
+    loaded = RuntimeCredentials.load(credentials, _sync=True)  # type: ignore[call-arg]  # its decorator takes _sync
+    assert isinstance(loaded, RuntimeCredentials)  # noqa: S101 - load() is typed for both of its modes
+    return loaded

@@ -1,0 +1,316 @@
+"""Prefect as the journal of submission: each request has one artifact, its job card. Implements `Journal`.
+
+The card is the durable record (its metadata) and what people look at (its markdown) in one: written before the request
+is sent, completed with the job's id, kept up to date by the tasks that wait and fetch. Which request is whose is told by
+a claim: a Prefect variable named after the key, whose creation is atomic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, VariableCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.context import FlowRunContext, SyncClientContext, TaskRunContext
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as current_flow_run
+
+from prefect_runtime.artifacts import render_card, render_result, split_result
+from prefect_runtime.client.submission import Card, Journal, NoJournal, conflict
+from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
+
+LOOK_AHEAD = 16
+"""Cards of equal requests that are asked for at once."""
+
+CLAIM_WAIT_SECONDS = 60.0
+"""How long a claim without a card is believed: between the two lie a choice of backend and a transpilation."""
+
+CLAIM_PAUSE_SECONDS = 0.25
+REASON_CHARACTERS = 400  # Prefect cuts a value of an artifact's metadata at 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """Which execution of which flow run we are in.
+
+    Attributes:
+        flow_run_id: The flow run that cards are shown with.
+        task_run_id: The task run that acts.
+        scope: What equal requests share to be the same one.
+        root_run_id: The outermost flow run.
+        run_count: How often the flow run has been executed, from 1.
+    """
+
+    flow_run_id: UUID
+    task_run_id: UUID | None
+    scope: str
+    root_run_id: str
+    run_count: int
+
+    @property
+    def claim(self) -> str:
+        """This task run in this execution, as it stands on a card."""
+        return f"{self.run_count}:{self.task_run_id}"
+
+    def is_other_task_of_mine(self, claim: str) -> bool:
+        """True if a claim is of another task run of this very execution."""
+        return claim.partition(":")[0] == str(self.run_count) and claim != self.claim
+
+
+def current_journal() -> Journal:
+    """Return the journal of the flow run that this task belongs to; none for a task without a flow."""
+    execution = _current_execution()
+    return NoJournal() if execution is None else PrefectJournal(execution)
+
+
+def _current_execution() -> Execution | None:
+    task = TaskRunContext.get()
+    flow_run_id = current_flow_run.id
+    if not flow_run_id:
+        return None
+    root = str(current_flow_run.root_flow_run_id)
+    flow = FlowRunContext.get()
+    # A subflow gets a new run id when its parent is executed again: its name holds its place.
+    inside = f"/{flow.flow.name}" if flow and flow.flow and root != str(flow_run_id) else ""
+    return Execution(
+        flow_run_id=UUID(str(flow_run_id)),
+        task_run_id=task.task_run.id if task else None,
+        scope=root + inside,
+        root_run_id=root,
+        run_count=int(current_flow_run.run_count or 1),
+    )
+
+
+@contextmanager
+def _prefect() -> Iterator[SyncPrefectClient]:
+    """Give the client that Prefect uses itself in this run: making one costs more than a call."""
+    with SyncClientContext.get_or_create() as context:
+        yield context.client
+
+
+class PrefectJournal:
+    """Cards of one execution of a flow run."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._artifact_id: UUID | None = None  # of the card that this submission has written
+
+    def scope(self) -> str:
+        """The outermost flow run, and the subflow in it."""
+        return self._execution.scope
+
+    def run_tag(self) -> str:
+        """The outermost flow run's id."""
+        return self._execution.root_run_id
+
+    def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
+        """Return this request's card: the one it has from an earlier execution or try, or a blank one, claimed."""
+        with _prefect() as client:
+            occurrence = 0
+            while True:
+                blanks = [card_of(n, 0) for n in range(occurrence, occurrence + (1 if explicit else LOOK_AHEAD))]
+                written = _read_cards(client, [blank.key for blank in blanks])
+                for blank in blanks:
+                    card = self._try(client, blank, card_of, written.get(blank.key), explicit=explicit)
+                    if card is not None:
+                        return card
+                occurrence += len(blanks)
+
+    def _try(
+        self,
+        client: SyncPrefectClient,
+        blank: Card,
+        card_of: Callable[[int, int], Card],
+        artifact: Artifact | None,
+        *,
+        explicit: bool,
+    ) -> Card | None:
+        """Return the card if it is ours, or can be made so; None if another task of this execution has it."""
+        if artifact is None:
+            if self._claim(client, blank):
+                return blank
+            artifact = self._wait_for_card(client, blank)
+            if artifact is None:
+                return blank  # whoever claimed it is gone: there is no card, so nothing was sent
+        fields = artifact.metadata_ or {}
+        if explicit and fields.get("fingerprint") != blank.fingerprint:
+            raise conflict(blank, fields.get("job_id") or "that is being submitted")
+        if not explicit and self._execution.is_other_task_of_mine(fields.get("claim", "")):
+            return None
+        if self._is_finished_request(fields):
+            following = card_of(blank.occurrence, blank.generation + 1)
+            later = _read_cards(client, [following.key]).get(following.key)
+            return self._try(client, following, card_of, later, explicit=explicit)
+        return self._adopt(client, artifact, blank)
+
+    def _is_finished_request(self, fields: Mapping[str, str]) -> bool:
+        """True if the job failed, somebody was told, and the flow run has been executed again since."""
+        delivered = fields.get("failure_delivered", "")
+        return delivered.isdigit() and self._execution.run_count > int(delivered)
+
+    def _claim(self, client: SyncPrefectClient, card: Card) -> bool:
+        value: dict[str, Any] = {"claim": self._execution.claim, "at": time.time()}
+        try:
+            client.create_variable(VariableCreate(name=card.key, value=value, tags=["prefect-runtime"]))
+        except ObjectAlreadyExists:
+            return False
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code == 409:
+                return False
+            raise
+        return True
+
+    def _wait_for_card(self, client: SyncPrefectClient, card: Card) -> Artifact | None:
+        """Wait for the card that somebody who has claimed the request is about to write; None if he never does."""
+        while True:
+            artifact = _read_cards(client, [card.key]).get(card.key)
+            if artifact is not None:
+                return artifact
+            variable = client.read_variable_by_name(card.key)
+            value = variable.value if variable is not None else None
+            if not isinstance(value, dict) or value.get("claim") == self._execution.claim:
+                return None
+            if time.time() - float(value.get("at") or 0) > CLAIM_WAIT_SECONDS:
+                return None
+            time.sleep(CLAIM_PAUSE_SECONDS)
+
+    def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
+        """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
+        self._artifact_id = artifact.id
+        fields = dict(artifact.metadata_ or {})
+        if fields.get("claim") != self._execution.claim:
+            fields["claim"] = self._execution.claim
+            client.update_artifact(artifact.id, ArtifactUpdate(metadata_=fields))
+        card = _to_card(fields, blank)
+        if card.job_id:
+            get_run_logger().info("Job %s: found on its card, nothing is sent", card.job_id)
+        return card
+
+    def intend(self, card: Card) -> None:
+        """Write the card, before anything is sent."""
+        fields = {**_to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        with _prefect() as client:
+            if self._artifact_id is not None:
+                client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
+                return
+            artifact = client.create_artifact(
+                ArtifactCreate(
+                    key=card.key,
+                    type="markdown",
+                    description=f"Job card: {card.program_id} on {card.backend or 'a backend of the runtime'}",
+                    data=render_card(fields),
+                    metadata_=fields,
+                    flow_run_id=self._execution.flow_run_id,
+                    task_run_id=self._execution.task_run_id,
+                )
+            )
+            self._artifact_id = artifact.id
+
+    def acknowledge(self, card: Card) -> None:
+        """Say which job it is: in the log first, which cannot fail, then on the card."""
+        word = "attached to" if card.attached else "submitted"
+        get_run_logger().info("Job %s: %s (%s on %s)", card.job_id, word, card.program_id, card.backend or "?")
+        if self._artifact_id is None:  # found at the server by an explicit key: it has no card in this Prefect yet
+            self.intend(replace(card, intended_at=card.acknowledged_at))
+        fields = {**_to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        with _prefect() as client:
+            assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
+            client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
+            _unclaim(client, card.key)
+
+
+def _unclaim(client: SyncPrefectClient, key: str) -> None:
+    """Remove a claim: from here on the card speaks."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        client.delete_variable_by_name(key)
+    except ObjectNotFound:
+        pass
+
+
+def _read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:
+    """Return the cards of these requests, by key."""
+    artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
+    return {artifact.key: artifact for artifact in artifacts if artifact.key}
+
+
+def _to_fields(card: Card) -> dict[str, str]:
+    fields = {
+        "key": card.key,
+        "fingerprint": card.fingerprint,
+        "program": card.program_id,
+        "requested_backend": card.requested_backend,
+        "backend": card.backend,
+        "occurrence": str(card.occurrence),
+        "generation": str(card.generation),
+        "intended_at": card.intended_at,
+        "job_id": card.job_id,
+        "acknowledged_at": card.acknowledged_at,
+        "attached": "yes" if card.attached else "",
+        **card.notes,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _to_card(fields: Mapping[str, str], blank: Card) -> Card:
+    return replace(
+        blank,
+        backend=fields.get("backend", ""),
+        intended_at=fields.get("intended_at", ""),
+        job_id=fields.get("job_id", ""),
+        acknowledged_at=fields.get("acknowledged_at", ""),
+        attached=bool(fields.get("attached")),
+    )
+
+
+# What happens to the job afterwards
+
+
+def note_job(document: JobDocument, *, result: Any = None, has_result: bool = False, delivered: bool = False) -> None:
+    """Bring a job's card up to date; does nothing for a job without one.
+
+    Args:
+        document: What the server says of the job.
+        result: Its result.
+        has_result: There is one (it may be None).
+        delivered: Its failure is about to be raised to somebody.
+    """
+    key = next((tag for tag in document.tags if tag.startswith(KEY_PREFIX)), None)
+    if key is None:
+        return
+    with _prefect() as client:
+        artifact = _read_cards(client, [key]).get(key)
+        if artifact is None:
+            return
+        old = dict(artifact.metadata_ or {})
+        fields = {**old, **_job_fields(document)}
+        if delivered:
+            fields["failure_delivered"] = str(int(current_flow_run.run_count or 1))
+        section = render_result(result) if has_result else split_result(str(artifact.data or ""))
+        if fields != old or has_result:
+            client.update_artifact(
+                artifact.id, ArtifactUpdate(data=render_card(fields, section), metadata_=fields)
+            )
+
+
+def _job_fields(document: JobDocument) -> dict[str, str]:
+    fields = {
+        "job_id": document.id,
+        "status": document.status.name if document.status else document.word,
+        "backend": document.backend,
+        "created": document.created or "",
+        "started": document.started or "",
+        "ended": document.ended or "",
+        "usage_seconds": "" if document.usage_seconds is None else f"{document.usage_seconds:g}",
+        "reason": document.reason.strip().splitlines()[-1][:REASON_CHARACTERS] if document.reason.strip() else "",
+    }
+    return {name: value for name, value in fields.items() if value}
