@@ -8,6 +8,7 @@ import fcntl
 import importlib.metadata
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -146,13 +147,25 @@ def _run(settings: Settings, listening: socket.socket) -> None:
         ws_max_size=1024 * 1024,  # clients have nothing to say on a stream
         timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     try:
         asyncio.run(_serve(server, listening, runtime, settings.idle_seconds))
     finally:
         discovery.unlink(missing_ok=True)
         executor.close()
         store.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends on a signal by returning; uvicorn's own would raise the signal again, and we would not get to clean up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGTERM and Ctrl-C as the wish to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, self, "should_exit", True)
+        yield
 
 
 async def _serve(

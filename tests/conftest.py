@@ -1,0 +1,114 @@
+"""Fixtures that several rooms' tests share: a real embedded runtime over a real socket, and programs for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.wire.models import DiscoveryDocument
+
+START_SECONDS = 60.0
+
+
+class EmbeddedRuntime:
+    """A `prefect-runtime serve` of a test's own, on a free port, with everything in one folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait for its READY line."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(self.data_dir)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("READY http://127.0.0.1:"), line
+        self.found = DiscoveryDocument.parse((self.data_dir / "runtime.json").read_text())
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it and wait for the end."""
+        self.process.send_signal(number)
+        self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    @property
+    def credentials(self) -> Credentials:
+        """Credentials for exactly this runtime."""
+        return Credentials(channel="local", url=self.found.url, token=self.found.token)
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRuntime]:
+    """The session's embedded runtime; tests look at the jobs they made, not at all there are."""
+    runtime = EmbeddedRuntime(tmp_path_factory.mktemp("runtime"))
+    yield runtime
+    runtime.stop()
+
+
+@pytest.fixture
+def own_runtime(tmp_path: Path) -> Iterator[EmbeddedRuntime]:
+    """A runtime for one test, which may count all its jobs, and stop or kill it."""
+    runtime = EmbeddedRuntime(tmp_path / "runtime")
+    yield runtime
+    if runtime.process.poll() is None:
+        runtime.stop()
+
+
+@pytest.fixture
+def service(runtime: EmbeddedRuntime) -> Iterator[RuntimeService]:
+    """A client of the session's runtime."""
+    with RuntimeService(runtime.credentials) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def upload(runtime: EmbeddedRuntime) -> Callable[..., str]:
+    """Uploads a program to the session's runtime and gives its id; equal sources are uploaded once."""
+    ids: dict[str, str] = {}
+
+    def upload(source: str, *, max_execution_time: float = 60) -> str:
+        if source not in ids:
+            with RuntimeService(runtime.credentials) as service:
+                name = f"test-{len(ids)}-{os.getpid()}"
+                metadata = {"name": name, "description": "of a test", "max_execution_time": max_execution_time}
+                ids[source] = service.upload_program(source, metadata)
+        return ids[source]
+
+    return upload
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 10.0, what: str = "the condition") -> None:
+    """Wait until something is true; fails when it is not in time. For effects at the far end that take a moment."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds:g} s"
+        time.sleep(0.02)
+
+
+PUBLISHES = '''
+import time
+
+def main(backend, user_messenger, *, count=5, pause=0.0, fail=False, **kwargs):
+    """Publish numbers, write to the log, then end: with a result or an error."""
+    print("hello from the program")
+    for number in range(count):
+        user_messenger.publish({"number": number})
+        time.sleep(pause)
+    if fail:
+        raise ValueError("the program failed on purpose")
+    return {"count": count, "given": kwargs}
+'''
+"""Publishes `count` numbers with a pause after each, prints one line, returns or fails."""
