@@ -251,7 +251,7 @@ def _submit(
             max_execution_time=block.max_execution_time if max_execution_time is None else max_execution_time,
             **request,
         )
-        return service.submit(checked, journal.current_journal())
+        return service.submit(checked, journal.current_journal()).job_id
 
 
 @task(name="Wait for job", task_run_name="wait-{job_id}", retries=0, cache_policy=NO_CACHE)

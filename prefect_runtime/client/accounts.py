@@ -26,11 +26,13 @@ class Account:
     Attributes:
         client: The REST API.
         backends: Backends with their documents, by name, and when they were asked for (monotonic seconds).
+        default_backend: The first backend that the server lists, once asked for.
         users: How many services are open.
     """
 
     client: RuntimeClient
     backends: dict[str, tuple[float, Backend]] = field(default_factory=dict)
+    default_backend: str | None = None
     users: int = 0
 
 

@@ -1,4 +1,4 @@
-"""Status changes that the embedded runtime tells by itself, so that a waiter wakes within milliseconds. Used by monitor.py."""
+"""Status changes that the embedded runtime tells by itself, so that a waiter wakes at once. Used by monitor.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from prefect_runtime.wire.models import JobDocument
 
 _log = logging.getLogger(__name__)
 
-READY_SECONDS = 2.0
 RECONNECT_SECONDS = 1.0
 
 
@@ -23,7 +22,7 @@ class Feed:
     Args:
         open_feed: Opens the stream.
         take: Called with each document, in the feed's thread.
-        state_changed: Called when the feed broke or came back: something may have been missed.
+        state_changed: Called when the feed was opened or broke: something may have been missed just before.
     """
 
     def __init__(
@@ -36,11 +35,9 @@ class Feed:
         self._take = take
         self._state_changed = state_changed
         self._closed = threading.Event()
-        self._tried = threading.Event()
         self._socket: Socket | None = None
         self.connected = False
         threading.Thread(target=self._run, name="job-feed", daemon=True).start()
-        self._tried.wait(READY_SECONDS)  # connected before the first query, or known not to be
 
     def close(self) -> None:
         """End it."""
@@ -57,7 +54,6 @@ class Feed:
                 if not self._closed.is_set():
                     _log.debug("feed of status changes: %s", error)
             was_connected, self.connected = self.connected, False
-            self._tried.set()
             if was_connected and not self._closed.is_set():
                 self._state_changed()
             self._closed.wait(RECONNECT_SECONDS)
@@ -65,9 +61,7 @@ class Feed:
     def _read(self, socket: Socket) -> None:
         socket.receive()  # the server's greeting: from here on every change is told
         self.connected = True
-        if self._tried.is_set():
-            self._state_changed()
-        self._tried.set()
+        self._state_changed()
         try:
             while not self._closed.is_set():
                 self._take(JobDocument.parse(decode(socket.receive())))

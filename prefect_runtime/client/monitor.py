@@ -178,7 +178,7 @@ class JobMonitor:
     # The watcher's thread
 
     def _run(self) -> None:
-        # Before the first query: what changes between the two is told by the feed.
+        # Opened while the first query is under way; when it is there, everything is asked once more.
         feed = self._source.has_feed and Feed(self._source.open_feed, self._take, self._feed_state_changed)
         self._feed = feed or None
         try:

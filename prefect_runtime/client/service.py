@@ -18,7 +18,7 @@ from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
 from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
-from prefect_runtime.client.submission import Journal, NoJournal, Prepared, Request
+from prefect_runtime.client.submission import Card, Journal, NoJournal, Prepared, Request
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import ApiError, BackendNotFoundError, ConfigurationError
 from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
@@ -147,16 +147,14 @@ class RuntimeService:
         unknown = set(given) - {"backend_name", "log_level", "image"}
         if unknown:
             raise ConfigurationError(f"options: {sorted(unknown)} not known; there are backend_name, log_level, image.")
-        job_id = self.submit(request, NoJournal())
-        document = self.client.job(job_id)
+        card = self.submit(request, NoJournal())
         return RuntimeJob(
-            self._known_backend(document.backend),
+            self._known_backend(card.backend or self.client.job(card.job_id).backend),
             self.client,
             self.credentials,
-            job_id,
+            card.job_id,
             program_id,
             params=inputs,
-            creation_date=document.created,
             user_callback=callback,
             result_decoder=result_decoder or ResultDecoder,
         )
@@ -217,8 +215,8 @@ class RuntimeService:
             others={name: value for name, value in others.items() if value is not None},
         )
 
-    def submit(self, request: Request, journal: Journal) -> str:
-        """Return the id of a request's one job, made or found; `journal` is where its card is kept."""
+    def submit(self, request: Request, journal: Journal) -> Card:
+        """Return the card of a request's one job, made or found; `journal` is where it is kept."""
 
         def prepare() -> Prepared:
             if primitives.is_primitive(request.program_id, request.inputs):
@@ -237,7 +235,9 @@ class RuntimeService:
 
     def _default_backend_name(self) -> str | None:
         if self.credentials.channel == "local":
-            return self.backends()[0].name
+            if self._account.default_backend is None:
+                self._account.default_backend = self.backends()[0].name
+            return self._account.default_backend
         raise ConfigurationError("backend: name one in the call, in the service or in the block, or say 'least_busy'.")
 
     # What is there

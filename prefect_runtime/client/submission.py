@@ -171,8 +171,8 @@ def submit(
     prepare: Callable[[], Prepared],
     *,
     settle_seconds: float | None,
-) -> str:
-    """Return the id of the request's one job, made or found.
+) -> Card:
+    """Return the card of the request's one job, made or found; its `job_id` is set.
 
     Args:
         request: What is asked for.
@@ -192,13 +192,14 @@ def submit(
     card = journal.look_up(_blank_cards(request, client.credentials, journal), explicit=explicit)
     if card.job_id:
         _log.info("job %s: found on its card, nothing is sent", card.job_id)
-        return client.job(card.job_id).id
+        client.job(card.job_id)  # 404: an error, not a reason to start again
+        return card
     submission = _Submission(request, client, journal, settle)
     first_use = not card.intended_at
     if explicit or not first_use:
         found = submission.look_at_server(card) if first_use else submission.settle(card)
         if found is not None:
-            return submission.acknowledge(replace(card, attached=True), found)
+            return submission.attach(card, found)
     return submission.create(card, prepare())
 
 
@@ -260,7 +261,7 @@ class _Submission:
         self._journal = journal
         self._settle_seconds = settle
 
-    def create(self, card: Card, prepared: Prepared) -> str:
+    def create(self, card: Card, prepared: Prepared) -> Card:
         """Write the intent, send the request, and find out what became of it."""
         for _ in range(MAX_POSTS):
             card = replace(card, intended_at=now(), backend=prepared.backend or "", notes=prepared.notes)
@@ -268,14 +269,14 @@ class _Submission:
             try:
                 job_id = self._post(card, prepared)
             except JobExistsError as taken:
-                return self.acknowledge(replace(card, attached=True), self._client.job(taken.job_id or ""))
+                return self.attach(card, self._client.job(taken.job_id or ""))
             except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
                 _log.warning("request %s: it is not known whether the job was made (%s)", card.key, ambiguous)
                 found = self.settle(card)
                 if found is not None:
-                    return self.acknowledge(replace(card, attached=True), found)
+                    return self.attach(card, found)
                 continue  # proved absent: the same request, the same key
-            return self._acknowledge_id(card, job_id)
+            return self._acknowledge(card, job_id)
         raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found")
 
     def _post(self, card: Card, prepared: Prepared) -> str:
@@ -358,14 +359,15 @@ class _Submission:
             raise self._unknown(card, "this server may not keep tags, so its silence proves nothing")
         return None
 
-    def acknowledge(self, card: Card, job: JobDocument) -> str:
+    def attach(self, card: Card, job: JobDocument) -> Card:
         """Write down a job that was found."""
-        return self._acknowledge_id(card, job.id)
+        return self._acknowledge(replace(card, attached=True, backend=job.backend or card.backend), job.id)
 
-    def _acknowledge_id(self, card: Card, job_id: str) -> str:
+    def _acknowledge(self, card: Card, job_id: str) -> Card:
         _log.info("job %s: %s, request %s", job_id, "attached" if card.attached else "submitted", card.key)
-        self._journal.acknowledge(replace(card, job_id=job_id, acknowledged_at=now()))
-        return job_id
+        known = replace(card, job_id=job_id, acknowledged_at=now())
+        self._journal.acknowledge(known)
+        return known
 
     def _unknown(self, card: Card, why: str) -> SubmissionUnknownError:
         return SubmissionUnknownError(

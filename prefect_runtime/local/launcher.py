@@ -64,16 +64,17 @@ def serve(settings: Settings) -> None:
         )
     os.umask(0o077)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ.update(QISKIT_PARALLEL="FALSE")
-    _clean_own_environment()
+    _set_environment()
     with _only_one(settings.data_dir), _listen(settings) as listening:
         _run(settings, listening)
 
 
-def _clean_own_environment() -> None:
+def _set_environment() -> None:
+    """Leave only what programs may see, and how their libraries are to use the processors."""
     kept = clean_environment(os.environ)
-    for name in set(os.environ) - set(kept) - {"QISKIT_PARALLEL"}:
-        del os.environ[name]
+    os.environ.clear()
+    # Spinning OpenMP threads keep the cores from the next job and from the server: 12 ms instead of 2 for a Bell pair.
+    os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "QISKIT_PARALLEL": "FALSE"} | kept)
 
 
 @contextlib.contextmanager
