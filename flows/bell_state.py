@@ -2,9 +2,9 @@
 
     python flows/bell_state.py
 
-Runs on the embedded runtime, which starts by itself; for another one save a `RuntimeCredentials` block and give its name:
-`bell_state(credentials="my-block", backend="least_busy")`. Each step is a task, so that each shows on the flow run's
-page, and the job's card shows there too, under Artifacts.
+Runs on the embedded runtime, which starts by itself; for another one save a `RuntimeCredentials` block and give its
+name: `bell_state(credentials="my-block", backend="least_busy")`. Each step is a task, so that each shows on the flow
+run's page, and the job's card shows there too, under Artifacts.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _render_field(name: str, field: Any) -> str:
 def _render_values(data: Any) -> str:
     values = data.evs.reshape(-1).tolist() if hasattr(data.evs, "reshape") else [data.evs]
     spread = getattr(data, "stds", None)
-    errors = spread.reshape(-1).tolist() if hasattr(spread, "reshape") else [spread] * len(values)
+    errors: list[Any] = [spread] * len(values) if not hasattr(spread, "reshape") else spread.reshape(-1).tolist()  # type: ignore[union-attr]
     rows = (
         (str(index), f"{value:+.4f}", "" if error is None else f"± {error:.4f}")
         for index, (value, error) in enumerate(zip(values[:MAX_ROWS], errors, strict=False))

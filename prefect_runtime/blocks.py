@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.fields import SecretDict
-from pydantic import Field, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from prefect_runtime.client import Credentials, RuntimeService
 
@@ -58,7 +58,9 @@ class RuntimeCredentials(CredentialsBlock):
         "Credentials for a quantum runtime and the backend to use there. Left as it is, it runs jobs on the embedded "
         "runtime, on this machine, without an account."
     )
-    _documentation_url: ClassVar[str | None] = "https://github.com/prefect-runtime/prefect-runtime#the-block"
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://github.com/prefect-runtime/prefect-runtime#the-block"
+    )
 
     channel: Literal["local", "ibm_quantum_platform", "classic"] = Field(
         default="local",
@@ -121,8 +123,8 @@ class RuntimeCredentials(CredentialsBlock):
     settle_seconds: float | None = Field(
         default=None,
         title="Settling time (seconds)",
-        description="How long a job whose answer was lost may take to turn up in the runtime's list. If empty: 0 on the "
-        "embedded runtime, 300 elsewhere.",
+        description="How long a job whose answer was lost may take to turn up in the runtime's list. If empty: 0 on "
+        "the embedded runtime, 300 elsewhere.",
     )
     request_timeout_seconds: float = Field(
         default=30.0,

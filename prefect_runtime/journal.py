@@ -1,15 +1,15 @@
 """Prefect as the journal of submission: each request has one artifact, its job card. Implements `Journal`.
 
 The card is the durable record (its metadata) and what people look at (its markdown) in one: written before the request
-is sent, completed with the job's id, kept up to date by the tasks that wait and fetch. Which request is whose is told by
-a claim: a Prefect variable named after the key, whose creation is atomic.
+is sent, completed with the job's id, kept up to date by the tasks that wait and fetch. Which request is whose is told
+by a claim: a Prefect variable named after the key, whose creation is atomic.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, Varia
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from prefect.context import FlowRunContext, SyncClientContext, TaskRunContext
-from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as current_flow_run
 
@@ -89,7 +89,7 @@ def _current_execution() -> Execution | None:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _prefect() -> Iterator[SyncPrefectClient]:
     """Give the client that Prefect uses itself in this run: making one costs more than a call."""
     with SyncClientContext.get_or_create() as context:
@@ -229,12 +229,8 @@ class PrefectJournal:
 
 def _unclaim(client: SyncPrefectClient, key: str) -> None:
     """Remove a claim: from here on the card speaks."""
-    from prefect.exceptions import ObjectNotFound
-
-    try:
+    with contextlib.suppress(ObjectNotFound):
         client.delete_variable_by_name(key)
-    except ObjectNotFound:
-        pass
 
 
 def _read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:
@@ -297,9 +293,7 @@ def note_job(document: JobDocument, *, result: Any = None, has_result: bool = Fa
             fields["failure_delivered"] = str(int(current_flow_run.run_count or 1))
         section = render_result(result) if has_result else split_result(str(artifact.data or ""))
         if fields != old or has_result:
-            client.update_artifact(
-                artifact.id, ArtifactUpdate(data=render_card(fields, section), metadata_=fields)
-            )
+            client.update_artifact(artifact.id, ArtifactUpdate(data=render_card(fields, section), metadata_=fields))
 
 
 def _job_fields(document: JobDocument) -> dict[str, str]:

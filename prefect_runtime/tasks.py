@@ -32,8 +32,7 @@ from prefect_runtime.wire.errors import (
 from prefect_runtime.wire.models import JobDocument
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import TaskRun
-    from prefect.states import State
+    from prefect.client.schemas.objects import State, TaskRun
     from prefect.tasks import Task
 
     Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -467,11 +466,11 @@ def _run_by_name(
     options: Mapping[str, Any],
 ) -> str:
     if isinstance(inputs_or_pubs, Mapping):
-        return run_program(credentials, program_id, inputs_or_pubs, **options)
+        return str(run_program(credentials, program_id, inputs_or_pubs, **options))
     if program_id == "sampler":
-        return run_sampler(credentials, inputs_or_pubs, **options)
+        return str(run_sampler(credentials, inputs_or_pubs, **options))
     if program_id == "estimator":
-        return run_estimator(credentials, inputs_or_pubs, **options)
+        return str(run_estimator(credentials, inputs_or_pubs, **options))
     raise ConfigurationError(f"inputs: program {program_id!r} takes a mapping of arguments, not a list of PUBs.")
 
 
@@ -565,4 +564,3 @@ def _load_decoder(decoder: type[ResultDecoder] | str | None) -> type[ResultDecod
 
 def _short(text: str) -> str:
     return text if len(text) <= INTERIM_CHARACTERS_IN_LOG else f"{text[:INTERIM_CHARACTERS_IN_LOG]}… ({len(text)})"
-

@@ -16,7 +16,10 @@ from prefect_runtime.client.retry import Deadline
 
 STOP_SECONDS = 15.0
 
-DataDir = Annotated[Path | None, Parameter(help="The runtime's folder; the one that flows use by themselves if left out.")]
+DataDir = Annotated[
+    Path | None, Parameter(help="The runtime's folder; the one that flows use by themselves if left out.")
+]
+IdleSeconds = Annotated[float | None, Parameter(help="End after that long without request or job; never if left out.")]
 
 
 @app.command
@@ -25,7 +28,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     data_dir: DataDir = None,
-    idle_seconds: Annotated[float | None, Parameter(help="End after that long without request or job; never if left out.")] = None,
+    idle_seconds: IdleSeconds = None,
 ) -> None:
     """Serve the embedded runtime until stopped; prints READY and its address once it answers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class FixedAccess:
         return
 
 
-class _CachedAccess:
+class _CachedAccess(abc.ABC):
     """Keeps one `Access` and lets one thread at a time make the next."""
 
     restarts = False
@@ -94,8 +95,9 @@ class _CachedAccess:
     def _is_old(self) -> bool:
         return False
 
+    @abc.abstractmethod
     def _make(self, deadline: Deadline) -> Access:
-        raise AssertionError("each source says how")
+        """Return a new way in."""
 
 
 class LocalAccess(_CachedAccess):

@@ -28,7 +28,7 @@ def home() -> Path:
     """Return the embedded runtime's data folder.
 
     ``$PREFECT_RUNTIME_HOME`` is taken as it is. Without it there is one folder per interpreter under
-    ``~/.local/state/prefect-runtime``: a runtime runs programs with the packages of the interpreter it was started from.
+    ``~/.local/state/prefect-runtime``: a runtime runs programs with the packages of the interpreter that started it.
     """
     chosen = os.environ.get(HOME_VARIABLE)
     if chosen:

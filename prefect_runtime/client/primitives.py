@@ -87,7 +87,7 @@ def _from_file(path: Path, place: str) -> Any:
 
     try:
         circuits = qpy.load(io.BytesIO(data))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - Qiskit's reader raises what its parts raise
         raise ConfigurationError(f"{place}: {path.name} is not a QPY file ({type(error).__name__}).") from None
     if len(circuits) != 1:
         raise ConfigurationError(f"{place}: {path.name} holds {len(circuits)} circuits; give one file a circuit.")
@@ -102,7 +102,7 @@ def _from_qasm(text: str, place: str) -> Any:
         return qasm3.loads(text)
     except ImportError as error:
         raise ConfigurationError(f"{place}: {error}. Install 'prefect-runtime[local]' to read OpenQASM 3.") from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the parser raises what its parts raise
         raise ConfigurationError(f"{place}: not OpenQASM 3 that Qiskit can read ({type(error).__name__}).") from None
 
 
@@ -162,7 +162,7 @@ class Preparation:
                 pubs.append(self._fit(pub, backend, place))
             except ConfigurationError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - Qiskit refuses a PUB with many kinds of errors
                 raise ConfigurationError(f"{place}: {type(error).__name__}: {error} Nothing was sent.") from None
         return pubs
 

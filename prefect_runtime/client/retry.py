@@ -1,4 +1,4 @@
-"""Time and repetition: `Clock`, `Deadline`, `RetryPolicy`. The only home of tenacity; any module of client may import it.
+"""Time and repetition: `Clock`, `Deadline`, `RetryPolicy`. The only home of tenacity; all of client may import it.
 
 Every wait in this package goes through a `Clock`, so that tests run hours in milliseconds, and is bounded by a
 `Deadline`. Deadlines use the monotonic clock: a jump of the wall clock neither ends nor stretches a wait.

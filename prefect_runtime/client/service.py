@@ -229,7 +229,7 @@ class RuntimeService:
         return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
 
     def _check_program(self, program_id: str) -> None:
-        """Refuse an unknown program before anything is sent, where asking costs a millisecond; elsewhere the server does."""
+        """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""
         if self.credentials.channel == "local":
             self.client.program(program_id)
 

@@ -60,7 +60,7 @@ def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
     app.include_router(classic.router(runtime))
     app.include_router(streams.router(runtime))
     app.add_exception_handler(Refusal, _refuse)
-    app.add_middleware(Guard, runtime=runtime)  # type: ignore[arg-type]  # mypy cannot follow the factory's ParamSpec
+    app.add_middleware(Guard, runtime=runtime)
     return app
 
 
@@ -72,7 +72,7 @@ async def _refuse(_: Request, refusal: Exception) -> JSONResponse:
 class Guard:
     """Lets in who has the token, asks for the server by its own name and does not come from somebody's web page.
 
-    The Host and Origin checks are against DNS rebinding: a page in a browser can reach 127.0.0.1, but not under its name.
+    The Host and Origin checks are against DNS rebinding: a page in a browser can reach 127.0.0.1 under another name.
     """
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], runtime: Runtime) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime
 
 MAX_PAGE = 200
+SMALL_BYTES = 1024 * 1024  # read at once; a larger result is sent in pieces, so that it never is in memory whole
 
 
 def router(runtime: Runtime) -> APIRouter:
@@ -191,7 +192,10 @@ def _job_routes(routes: APIRouter, runtime: Runtime) -> None:
         if job.status in (FAILED, RAN_TOO_LONG):
             return PlainTextResponse(job.reason)
         if job.status == COMPLETED:
-            return FileResponse(runtime.executor.folder(job_id).result, media_type="application/json")
+            file = runtime.executor.folder(job_id).result
+            if file.stat().st_size > SMALL_BYTES:
+                return FileResponse(file, media_type="application/json")
+            return Response(file.read_bytes(), media_type="application/json")
         return Response(status_code=204)  # none yet, or none ever
 
     @routes.get("/jobs/{job_id}/interim_results")

@@ -160,8 +160,8 @@ class Store:
         """
         key = next((tag for tag in job.tags if tag.startswith(KEY_PREFIX)), None)
         created = now()
-        row = (job.id, key, job.program_id, job.backend, job.params, json.dumps(job.tags), job.log_level)
-        row += (job.max_execution_time, job.session_id, job.private, job.image, QUEUED, created)
+        row: list[Any] = [job.id, key, job.program_id, job.backend, job.params, json.dumps(job.tags), job.log_level]
+        row += [job.max_execution_time, job.session_id, job.private, job.image, QUEUED, created]
         with self._lock:
             try:
                 self._db.execute(
@@ -184,7 +184,7 @@ class Store:
             row = self._db.execute(f"SELECT {columns} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
         return _job(row) if row else None
 
-    def jobs(  # noqa: PLR0913 - the filters of the public API
+    def jobs(
         self,
         *,
         limit: int = 200,
@@ -281,8 +281,8 @@ class Store:
 
     def save_program(self, program: Program) -> bool:
         """Add a program, or replace the one with its id; False if another has its name."""
-        values = (program.id, program.name, program.data, program.description, program.cost)
-        values += (program.is_public, json.dumps(program.spec), program.created or now(), now())
+        values: list[Any] = [program.id, program.name, program.data, program.description, program.cost]
+        values += [program.is_public, json.dumps(program.spec), program.created or now(), now()]
         with self._lock:
             try:
                 self._db.execute(

@@ -68,7 +68,7 @@ class UserMessenger:
         self._file = folder.interim.open("ab", buffering=0)
         self.final: str | None = None
 
-    def publish(self, message: Any, encoder: type[json.JSONEncoder] = RuntimeEncoder, final: bool = False) -> None:  # noqa: FBT001, FBT002 - the seed's signature
+    def publish(self, message: Any, encoder: type[json.JSONEncoder] = RuntimeEncoder, final: bool = False) -> None:
         """Stream a value to whoever listens, or with ``final=True`` give the final result.
 
         Args:

@@ -152,7 +152,7 @@ def _revive(obj: dict[str, Any]) -> Any:
         return reviver(obj)
     except ResultDecodeError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a value that lies about itself fails in any way
         raise ResultDecodeError(f"A {tag!r} value in the answer cannot be read ({type(error).__name__}).") from None
 
 

@@ -5,8 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _NAMES = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR PYTHONPATH VIRTUAL_ENV LD_LIBRARY_PATH DYLD_LIBRARY_PATH"
-    " SSL_CERT_FILE SSL_CERT_DIR OMP_NUM_THREADS OMP_WAIT_POLICY QISKIT_PARALLEL QISKIT_SETTINGS COVERAGE_PROCESS_START".split()
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "PYTHONPATH",
+        "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "OMP_NUM_THREADS",
+        "OMP_WAIT_POLICY",
+        "QISKIT_PARALLEL",
+        "QISKIT_SETTINGS",
+    }
 )
 
 

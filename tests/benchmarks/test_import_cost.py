@@ -1,0 +1,30 @@
+"""The client is cheap to import: it costs little more than the three libraries it stands on."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+
+LIBRARIES = "import requests, websocket, tenacity"
+OURS = "import prefect_runtime.client"
+ROUNDS = 9
+MOST = 1.5
+
+
+def cost(statement: str) -> float:
+    """Return the seconds one import takes in a fresh interpreter."""
+    code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def test_importing_the_client_costs_at_most_one_and_a_half_times_its_libraries(report: Callable[[str], None]) -> None:
+    cost(LIBRARIES), cost(OURS)  # the first of each fills the file cache
+    libraries, ours = zip(*((cost(LIBRARIES), cost(OURS)) for _ in range(ROUNDS)), strict=True)
+    ratio = statistics.median(ours) / statistics.median(libraries)
+    report(
+        f"import: client {1000 * statistics.median(ours):.0f} ms, requests+websocket+tenacity "
+        f"{1000 * statistics.median(libraries):.0f} ms, ratio {ratio:.2f} (at most {MOST})"
+    )
+    assert ratio <= MOST

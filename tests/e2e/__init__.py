@@ -1,0 +1,1 @@
+"""A real Prefect server, a real embedded runtime, real flows."""

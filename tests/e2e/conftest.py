@@ -1,0 +1,119 @@
+"""One real Prefect server and one embedded runtime, started by itself, for all end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    temporary_settings,
+)
+from qiskit import QuantumCircuit
+
+from prefect_runtime.client import RuntimeService, discovery
+
+from .support import Proxy, eventually, running_server
+
+
+@pytest.fixture(scope="package")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the server and of everything that talks to it."""
+    return tmp_path_factory.mktemp("prefect-home")
+
+
+@pytest.fixture(scope="package")
+def server_url(prefect_home: Path) -> Iterator[str]:
+    """The URL of the API of the one Prefect server."""
+    with running_server(prefect_home) as url:
+        yield url
+
+
+@pytest.fixture(scope="package", autouse=True)
+def runtime_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The embedded runtime's folder; what has started in it is stopped at the end."""
+    home = tmp_path_factory.mktemp("runtime-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(discovery.HOME_VARIABLE, str(home))
+        yield home
+        found = discovery.find(home)
+        if found is not None:
+            os.kill(found.pid, signal.SIGTERM)
+            eventually(lambda: discovery.find(home) is None, seconds=20, what="the embedded runtime's end")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def prefect_settings(server_url: str, prefect_home: Path) -> Iterator[None]:
+    """Point this process, and those it starts, at the server; not at the user's own profile.
+
+    Prefect reads its settings when it is imported, which is long over: `temporary_settings` is for this process, the
+    environment for others. Only for the tests of this folder: later ones must not look for a server that has ended.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("PREFECT_") and not name.startswith("PREFECT_RUNTIME_"):
+                patch.delenv(name)
+        patch.setenv("PREFECT_API_URL", server_url)
+        patch.setenv("PREFECT_HOME", str(prefect_home))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with temporary_settings(
+            {
+                PREFECT_API_URL: server_url,
+                PREFECT_HOME: prefect_home,
+                PREFECT_SERVER_ANALYTICS_ENABLED: False,
+                # Its thread sleeps in steps of a second and is joined at the end: a second for every sync flow.
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.2,
+            }
+        ):
+            yield
+
+
+@pytest.fixture
+def proxy(server_url: str) -> Iterator[Proxy]:
+    """A proxy in front of the server that counts, and breaks what a test wants broken; flows of the test go through it."""
+    proxy = Proxy(server_url)
+    with temporary_settings({PREFECT_API_URL: proxy.url}):
+        yield proxy
+        proxy.pass_all()
+    proxy.close()
+
+
+@pytest.fixture(scope="package")
+def service(runtime_home: Path, prefect_settings: None) -> Iterator[RuntimeService]:
+    """A client of the runtime that "local" means here: the far end, where jobs are counted."""
+    with RuntimeService() as service:
+        yield service
+
+
+@pytest.fixture(scope="package")
+def upload(service: RuntimeService) -> Callable[..., str]:
+    """Uploads a program to that runtime and gives its id; equal sources are uploaded once."""
+    ids: dict[str, str] = {}
+
+    def upload(source: str, *, max_execution_time: float = 60) -> str:
+        if source not in ids:
+            name = f"e2e-{len(ids)}-{time.time_ns()}"
+            metadata = {"name": name, "description": "of a test", "max_execution_time": max_execution_time}
+            ids[source] = service.upload_program(source, metadata)
+        return ids[source]
+
+    return upload
+
+
+@pytest.fixture
+def bell() -> QuantumCircuit:
+    """Two qubits that always agree."""
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    return circuit

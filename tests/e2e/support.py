@@ -1,0 +1,278 @@
+"""What the end-to-end tests share besides fixtures: a Prefect server, a proxy in front of it, reading what runs left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.flow_engine import run_flow
+from prefect.states import Scheduled, State
+
+from prefect_runtime.client import RuntimeService
+
+T = TypeVar("T")
+
+PROJECT = Path(__file__).parents[2]
+START_SECONDS = 90.0
+
+PUBLISHES = '''
+import time
+
+def main(backend, user_messenger, *, count=5, pause=0.0, fail=False, **kwargs):
+    """Publish numbers, write to the log, then end: with a result or an error."""
+    print("hello from the program")
+    for number in range(count):
+        user_messenger.publish({"number": number})
+        time.sleep(pause)
+    if fail:
+        raise ValueError("the program failed on purpose")
+    return {"count": count, "given": kwargs}
+'''
+"""Publishes `count` numbers with a pause after each, prints one line, returns or fails."""
+
+
+def eventually(look: Callable[[], T], *, seconds: float = 15.0, what: str = "the condition") -> T:
+    """Return the first true value of `look`; for effects at the far end that take a moment."""
+    deadline = time.monotonic() + seconds
+    while not (value := look()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds:g} s"
+        time.sleep(0.05)
+    return value
+
+
+# The Prefect server
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_server(home: Path) -> Iterator[str]:
+    """Run a Prefect server of our own; gives the URL of its API."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/api"
+            _wait_for_health(url, process, home / "server.log")
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the Prefect server ended:\n{log.read_text()[-3000:]}"
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"no Prefect server after {START_SECONDS:g} s:\n{log.read_text()[-3000:]}")
+
+
+# What a run left in Prefect
+
+
+def run_id(state: State[Any]) -> UUID:
+    """Return the id of the flow run that a state, got with ``return_state=True``, belongs to."""
+    assert state.state_details.flow_run_id is not None
+    return state.state_details.flow_run_id
+
+
+def artifacts(flow_run_id: UUID) -> list[Artifact]:
+    """Return the artifacts of a flow run."""
+    chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=chosen)
+
+
+def artifacts_by_key(key: str) -> list[Artifact]:
+    """Return the artifacts with a key."""
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+
+
+def card_fields(flow_run_id: UUID) -> dict[str, Any]:
+    """Return the metadata of a flow run's one job card."""
+    (card,) = artifacts(flow_run_id)
+    return dict(card.metadata_ or {})
+
+
+def task_runs(flow_run_id: UUID, *, count: int) -> list[TaskRun]:
+    """Return the task runs of a flow run, once the server has that many that are final (it writes them later)."""
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    with get_client(sync_client=True) as client:
+
+        def final() -> list[TaskRun]:
+            runs = client.read_task_runs(flow_run_filter=chosen)
+            done = [run for run in runs if run.state is not None and run.state.is_final()]
+            return done if len(done) >= count else []
+
+        return eventually(final, what=f"{count} final task runs")
+
+
+def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:
+    """Return a flow run's log once it has a line with that text in it (lines are sent in batches)."""
+    with get_client(sync_client=True) as client:
+
+        def lines() -> list[str]:
+            logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])))
+            messages = [log.message for log in sorted(logs, key=lambda log: log.timestamp)]
+            return messages if any(until in message for message in messages) else []
+
+        return eventually(lines, what=f"a log line with {until!r}")
+
+
+def variable_names() -> list[str]:
+    """Return the names of all Prefect variables."""
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/variables/filter", json={})
+        return [variable["name"] for variable in answer.json()]
+
+
+def execute_again(flow: Flow[..., Any], flow_run_id: UUID, parameters: Mapping[str, Any] | None = None) -> State[Any]:
+    """Execute a flow run once more under the same id, as a retry from the UI does; gives its new final state."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run_id, Scheduled(name="AwaitingRetry"), force=True)
+        flow_run: FlowRun = client.read_flow_run(flow_run_id)
+    state: State[Any] = run_flow(flow, flow_run=flow_run, parameters=dict(parameters or {}), return_type="state")
+    return state
+
+
+def jobs_of(service: RuntimeService, flow_run_id: UUID) -> list[str]:
+    """Return the ids of a flow run's jobs, as the runtime itself lists them, oldest first."""
+    return [job.job_id() for job in reversed(service.jobs(limit=None, tags=[f"prt-run-{flow_run_id}"]))]
+
+
+# A proxy in front of the server
+
+
+_REQUEST_LINE = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/\S*) HTTP/1\.1\r\n")
+_REFUSAL = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+
+
+class Proxy:
+    """Passes bytes on to a Prefect server, notes every request, and answers 500 to those it is told to refuse."""
+
+    def __init__(self, server_url: str) -> None:
+        host, _, port = server_url.removeprefix("http://").removesuffix("/api").partition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        self.requests: list[str] = []
+        self.refused = re.compile("(?!)")  # nothing
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    def refuse(self, pattern: str) -> None:
+        """From now on answer 500 to requests like this, without passing them on: "PATCH /api/artifacts/"."""
+        self.refused = re.compile(pattern)
+
+    def pass_all(self) -> None:
+        """From now on pass everything on."""
+        self.refused = re.compile("(?!)")
+
+    def api_requests(self) -> list[str]:
+        """Return the requests so far, without logs and events: those are sent in batches, whenever."""
+        return [line for line in self.requests if not re.search(r" /api/(logs|events|health|admin)", line)]
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), name="proxy-connection", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server:
+            threading.Thread(target=_pump, args=(server, client), name="proxy-answers", daemon=True).start()
+            while data := _receive(client):
+                for method, path in _REQUEST_LINE.findall(data):
+                    line = f"{method.decode()} {path.decode()}"
+                    self.requests.append(line)
+                    if self.refused.match(line):
+                        _send(client, _REFUSAL)
+                        _shut(client, server)
+                        return
+                if not _send(server, data):
+                    return
+            _shut(server)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    while (data := _receive(source)) and _send(sink, data):
+        pass
+    _shut(sink)
+
+
+def _receive(source: socket.socket) -> bytes:
+    try:
+        return source.recv(65536)
+    except OSError:
+        return b""
+
+
+def _send(sink: socket.socket, data: bytes) -> bool:
+    try:
+        sink.sendall(data)
+    except OSError:
+        return False
+    return True
+
+
+def _shut(*sockets: socket.socket) -> None:
+    for end in sockets:
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
