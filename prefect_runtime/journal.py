@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +18,14 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, VariableCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
-from prefect.context import FlowRunContext, SyncClientContext, TaskRunContext
+from prefect.context import SyncClientContext
+from prefect.events import emit_event
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run as current_flow_run
 
 from prefect_runtime.artifacts import render_card, render_result, split_result
 from prefect_runtime.client.submission import Card, Journal, NoJournal, conflict
+from prefect_runtime.execution import Execution, current_execution
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 
 LOOK_AHEAD = 16
@@ -34,59 +35,17 @@ CLAIM_WAIT_SECONDS = 60.0
 """How long a claim without a card is believed: between the two lie a choice of backend and a transpilation."""
 
 CLAIM_PAUSE_SECONDS = 0.25
+NO_FLOW_RUN = "none:0"
+"""Stands for the execution when a failure was delivered outside of any flow run."""
+
 REASON_CHARACTERS = 400  # Prefect cuts a value of an artifact's metadata at 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
-    """Which execution of which flow run we are in.
-
-    Attributes:
-        flow_run_id: The flow run that cards are shown with.
-        task_run_id: The task run that acts.
-        scope: What equal requests share to be the same one.
-        root_run_id: The outermost flow run.
-        run_count: How often the flow run has been executed, from 1.
-    """
-
-    flow_run_id: UUID
-    task_run_id: UUID | None
-    scope: str
-    root_run_id: str
-    run_count: int
-
-    @property
-    def claim(self) -> str:
-        """This task run in this execution, as it stands on a card."""
-        return f"{self.run_count}:{self.task_run_id}"
-
-    def is_other_task_of_mine(self, claim: str) -> bool:
-        """True if a claim is of another task run of this very execution."""
-        return claim.partition(":")[0] == str(self.run_count) and claim != self.claim
 
 
 def current_journal() -> Journal:
     """Return the journal of the flow run that this task belongs to; none for a task without a flow."""
-    execution = _current_execution()
+    with _prefect() as client:
+        execution = current_execution(client)
     return NoJournal() if execution is None else PrefectJournal(execution)
-
-
-def _current_execution() -> Execution | None:
-    task = TaskRunContext.get()
-    flow_run_id = current_flow_run.id
-    if not flow_run_id:
-        return None
-    root = str(current_flow_run.root_flow_run_id)
-    flow = FlowRunContext.get()
-    # A subflow gets a new run id when its parent is executed again: its name holds its place.
-    inside = f"/{flow.flow.name}" if flow and flow.flow and root != str(flow_run_id) else ""
-    return Execution(
-        flow_run_id=UUID(str(flow_run_id)),
-        task_run_id=task.task_run.id if task else None,
-        scope=root + inside,
-        root_run_id=root,
-        run_count=int(current_flow_run.run_count or 1),
-    )
 
 
 @contextlib.contextmanager
@@ -143,7 +102,7 @@ class PrefectJournal:
         fields = artifact.metadata_ or {}
         if explicit and fields.get("fingerprint") != blank.fingerprint:
             raise conflict(blank, fields.get("job_id") or "that is being submitted")
-        if not explicit and self._execution.is_other_task_of_mine(fields.get("claim", "")):
+        if not explicit and not self._execution.is_mine_or_free(fields.get("claim", "")):
             return None
         if self._is_finished_request(fields):
             following = card_of(blank.occurrence, blank.generation + 1)
@@ -152,9 +111,9 @@ class PrefectJournal:
         return self._adopt(client, artifact, blank)
 
     def _is_finished_request(self, fields: Mapping[str, str]) -> bool:
-        """True if the job failed, somebody was told, and the flow run has been executed again since."""
+        """True if the job failed, somebody was told, and this is a later execution than the one that was told."""
         delivered = fields.get("failure_delivered", "")
-        return delivered.isdigit() and self._execution.run_count > int(delivered)
+        return bool(delivered) and self._execution.is_later_than(delivered)
 
     def _claim(self, client: SyncPrefectClient, card: Card) -> bool:
         value: dict[str, Any] = {"claim": self._execution.claim, "at": time.time()}
@@ -226,6 +185,21 @@ class PrefectJournal:
             client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
             _unclaim(client, card.key)
 
+    def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
+        """Warn in the run's log and emit an event that an automation can act on."""
+        get_run_logger().warning("Request %s had more than one job: kept %s, cancelled %s", card.key, kept, others)
+        emit_event(
+            event="prefect-runtime.job.duplicate",
+            resource={"prefect.resource.id": f"prefect-runtime.job.{kept}"},
+            related=[
+                {
+                    "prefect.resource.id": f"prefect.flow-run.{self._execution.flow_run_id}",
+                    "prefect.resource.role": "flow-run",
+                }
+            ],
+            payload={"kept": kept, "cancelled": list(others), "key": card.key},
+        )
+
 
 def _unclaim(client: SyncPrefectClient, key: str) -> None:
     """Remove a claim: from here on the card speaks."""
@@ -252,6 +226,7 @@ def _to_fields(card: Card) -> dict[str, str]:
         "job_id": card.job_id,
         "acknowledged_at": card.acknowledged_at,
         "attached": "yes" if card.attached else "",
+        "posts": str(card.posts),
         **card.notes,
     }
     return {name: value for name, value in fields.items() if value}
@@ -265,14 +240,17 @@ def _to_card(fields: Mapping[str, str], blank: Card) -> Card:
         job_id=fields.get("job_id", ""),
         acknowledged_at=fields.get("acknowledged_at", ""),
         attached=bool(fields.get("attached")),
+        posts=int(fields.get("posts", "0")),
     )
 
 
 # What happens to the job afterwards
 
 
-def note_job(document: JobDocument, *, result: Any = None, has_result: bool = False, delivered: bool = False) -> None:
-    """Bring a job's card up to date; does nothing for a job without one.
+def note_job(
+    document: JobDocument, *, result: Any = None, has_result: bool = False, delivered: bool = False
+) -> Card | None:
+    """Bring a job's card up to date and return it; None for a job without one.
 
     Args:
         document: What the server says of the job.
@@ -282,18 +260,21 @@ def note_job(document: JobDocument, *, result: Any = None, has_result: bool = Fa
     """
     key = next((tag for tag in document.tags if tag.startswith(KEY_PREFIX)), None)
     if key is None:
-        return
+        return None
     with _prefect() as client:
         artifact = _read_cards(client, [key]).get(key)
         if artifact is None:
-            return
+            return None
         old = dict(artifact.metadata_ or {})
         fields = {**old, **_job_fields(document)}
         if delivered:
-            fields["failure_delivered"] = str(int(current_flow_run.run_count or 1))
+            execution = current_execution(client)
+            fields["failure_delivered"] = execution.chain if execution else NO_FLOW_RUN
         section = render_result(result) if has_result else split_result(str(artifact.data or ""))
         if fields != old or has_result:
             client.update_artifact(artifact.id, ArtifactUpdate(data=render_card(fields, section), metadata_=fields))
+    blank = Card(key=key, fingerprint=fields.get("fingerprint", ""), program_id=fields.get("program", ""))
+    return _to_card(fields, blank)
 
 
 def _job_fields(document: JobDocument) -> dict[str, str]:

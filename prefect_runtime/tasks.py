@@ -21,6 +21,7 @@ from prefect_runtime.blocks import RuntimeCredentials, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
+from prefect_runtime.client.submission import sweep
 from prefect_runtime.wire.errors import (
     ConfigurationError,
     JobTimeoutError,
@@ -284,7 +285,7 @@ def wait_for_final_state(
         document = job.document()
         status = document.known_status()
         failed = raise_on_failure and status is not JobStatus.DONE
-        journal.note_job(document, delivered=failed)
+        _note(job, document, delivered=failed)
         if failed:
             _raise_failure(job, document)
         return status
@@ -322,10 +323,10 @@ def fetch_result(
         _wait(job, timeout, pause, on_timeout)
         document = job.document()
         if document.known_status() is not JobStatus.DONE:
-            journal.note_job(document, delivered=True)
+            _note(job, document, delivered=True)
             _raise_failure(job, document)
         result = job.result(decoder=decoder_class)
-        journal.note_job(document, result=result, has_result=True)
+        _note(job, document, result=result, has_result=True)
         return result
 
 
@@ -517,6 +518,13 @@ def _wait(job: RuntimeJob, timeout: float | None, pause: float | None, on_timeou
         if on_timeout == "cancel":
             _cancel_after_timeout(job, logger)
         raise
+
+
+def _note(job: RuntimeJob, document: JobDocument, **news: Any) -> None:
+    """Bring the job's card up to date, and look once more for a duplicate where an answer was lost on the way."""
+    card = journal.note_job(document, **news)
+    if card is not None and (card.attached or card.posts > 1):
+        sweep(job.api_client, journal.current_journal(), card)
 
 
 def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:

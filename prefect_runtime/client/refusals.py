@@ -68,7 +68,8 @@ def refused(
     advice = " ".join(part for part in (solution, _NEXT.get(status, "")) if part)
     message = f"{about}{what} was refused ({status}). {text} {advice}".strip()
     if status < 400:
-        return ProtocolError(f"{about}{what}: the server redirects ({status}); redirects are not followed. Check url.")
+        message = f"{about}{what}: the server redirects ({status}); redirects are not followed. Check url."
+        return ProtocolError(message, job_id=job_id, retryable=False)
     if status == 409:
         return _conflict(message, said, what, kind, job_id)
     details: dict[str, Any] = {

@@ -103,23 +103,20 @@ class RuntimeClient:
             ProtocolError: An answer without an id: it is not known whether the job exists.
         """
         body = f'{json.dumps(dict(request))[:-1]}, "params": {params}}}'  # the params are JSON text already
-        answer = self._ask("POST", "/jobs", body=body.encode(), retry=_ONCE, deadline=deadline)
-        document = answer.json()
-        job_id = document.get("id") if isinstance(document, dict) else None
-        if not isinstance(job_id, str) or not job_id:
-            raise ProtocolError("The server took the job but gave no id for it.")
-        return job_id
+        return self._ask("POST", "/jobs", _new_id, body=body.encode(), retry=_ONCE, deadline=deadline)
 
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
         """Return what the server says of a job; `patient` False asks once, for callers with a loop of their own."""
+
+        def read(answer: Answer) -> JobDocument:
+            document = JobDocument.parse(answer.json())
+            if document.id != job_id:
+                raise ProtocolError(f"Asked for job {job_id}, the server answered with another job.", job_id=job_id)
+            return document
+
         params = [] if with_params else [("exclude_params", "true")]
-        answer = self._ask(
-            "GET", _path("jobs", job_id), params=params, retry=_PATIENT if patient else _ONCE, job_id=job_id
-        )
-        document = JobDocument.parse(answer.json())
-        if document.id != job_id:
-            raise ProtocolError(f"Asked for job {job_id}, the server answered with another job.", job_id=job_id)
-        return document
+        retry = _PATIENT if patient else _ONCE
+        return self._ask("GET", _path("jobs", job_id), read, params=params, retry=retry, job_id=job_id)
 
     def jobs(
         self,
@@ -143,29 +140,31 @@ class RuntimeClient:
         if created_after:
             params.append(("created_after", created_after))
         params += [("tags", tag) for tag in tags]
-        answer = self._ask("GET", "/jobs", params=params, retry=_PATIENT if patient else _ONCE)
-        return [JobDocument.parse(document) for document in _list(answer.json(), "jobs")]
+
+        def read(answer: Answer) -> list[JobDocument]:
+            return [JobDocument.parse(document) for document in _list(answer.json(), "jobs")]
+
+        return self._ask("GET", "/jobs", read, params=params, retry=_PATIENT if patient else _ONCE)
 
     def results(self, job_id: str) -> str | None:
         """Return the text of a job's result (of a failed job: what it died of), or None while there is none."""
-        answer = self._ask("GET", _path("jobs", job_id, "results"), job_id=job_id)
-        return None if answer.status == 204 else answer.text
+        return self._ask("GET", _path("jobs", job_id, "results"), _whole_text, job_id=job_id)
 
     def interim_results(self, job_id: str) -> list[str]:
         """Return the texts of the interim results so far, in the order the server gives them."""
-        answer = self._ask("GET", _path("jobs", job_id, "interim_results"), job_id=job_id)
-        values = answer.json()
-        if not isinstance(values, list):
-            raise ProtocolError("Interim results must be a JSON list.", job_id=job_id)
-        return [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+        def read(answer: Answer) -> list[str]:
+            return [value if isinstance(value, str) else json.dumps(value) for value in _list(answer.json(), "")]
+
+        return self._ask("GET", _path("jobs", job_id, "interim_results"), read, job_id=job_id)
 
     def logs(self, job_id: str) -> str:
         """Return a job's log: standard output and error."""
-        return self._ask("GET", _path("jobs", job_id, "logs"), job_id=job_id).text
+        return self._ask("GET", _path("jobs", job_id, "logs"), lambda answer: answer.text, job_id=job_id)
 
     def metrics(self, job_id: str) -> Mapping[str, Any]:
         """Return a job's timestamps and usage."""
-        return _object(self._ask("GET", _path("jobs", job_id, "metrics"), job_id=job_id).json())
+        return self._ask("GET", _path("jobs", job_id, "metrics"), _object, job_id=job_id)
 
     def cancel(self, job_id: str) -> None:
         """Ask for a job's end.
@@ -173,54 +172,62 @@ class RuntimeClient:
         Raises:
             RuntimeInvalidStateError: It is final already.
         """
-        self._ask("POST", _path("jobs", job_id, "cancel"), job_id=job_id)
+        self._ask("POST", _path("jobs", job_id, "cancel"), _nothing, job_id=job_id)
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job that is final."""
-        self._ask("DELETE", _path("jobs", job_id), job_id=job_id)
+        self._ask("DELETE", _path("jobs", job_id), _nothing, job_id=job_id)
 
     # Backends
 
     def backends(self) -> list[Mapping[str, Any]]:
         """Return the server's list of backends."""
-        return [_object(device) for device in _list(self._ask("GET", "/backends", kind="backend").json(), "devices")]
+
+        def read(answer: Answer) -> list[Mapping[str, Any]]:
+            return [device for device in _list(answer.json(), "devices") if isinstance(device, dict)]
+
+        return self._ask("GET", "/backends", read, kind="backend")
 
     def backend(self, name: str, page: str) -> Mapping[str, Any]:
         """Return one page on a backend: "status", "configuration" or "properties"."""
-        return _object(self._ask("GET", _path("backends", name, page), kind="backend").json())
+        return self._ask("GET", _path("backends", name, page), _object, kind="backend")
 
     # Programs
 
     def programs(self, *, limit: int = 20, offset: int = 0) -> list[ProgramDocument]:
         """Return one page of programs."""
+
+        def read(answer: Answer) -> list[ProgramDocument]:
+            return [ProgramDocument.parse(document) for document in _list(answer.json(), "programs")]
+
         params = [("limit", str(limit)), ("offset", str(offset))]
-        answer = self._ask("GET", "/programs", params=params, kind="program")
-        return [ProgramDocument.parse(document) for document in _list(answer.json(), "programs")]
+        return self._ask("GET", "/programs", read, params=params, kind="program")
 
     def program(self, program_id: str) -> ProgramDocument:
         """Return one program, with its source where we are its author."""
-        return ProgramDocument.parse(self._ask("GET", _path("programs", program_id), kind="program").json())
+
+        def read(answer: Answer) -> ProgramDocument:
+            return ProgramDocument.parse(answer.json())
+
+        return self._ask("GET", _path("programs", program_id), read, kind="program")
 
     def upload_program(self, document: Mapping[str, Any]) -> str:
         """Create a program and return its id. Sent once: repeated, it would be refused as a duplicate of itself."""
         body = json.dumps(dict(document)).encode()
-        answer = self._ask("POST", "/programs", body=body, kind="program", retry=_ONCE)
-        program_id = _object(answer.json()).get("id")
-        if not isinstance(program_id, str):
-            raise ProtocolError("The server took the program but gave no id for it.")
-        return program_id
+        return self._ask("POST", "/programs", _new_id, body=body, kind="program", retry=_ONCE)
 
     def update_program(self, program_id: str, changes: Mapping[str, Any]) -> None:
         """Change a program's metadata."""
-        self._ask("PATCH", _path("programs", program_id), body=json.dumps(dict(changes)).encode(), kind="program")
+        body = json.dumps(dict(changes)).encode()
+        self._ask("PATCH", _path("programs", program_id), _nothing, body=body, kind="program")
 
     def update_program_data(self, program_id: str, data: str) -> None:
         """Replace a program's source (base64)."""
-        self._ask("PUT", _path("programs", program_id, "data"), body=data.encode(), kind="program")
+        self._ask("PUT", _path("programs", program_id, "data"), _nothing, body=data.encode(), kind="program")
 
     def delete_program(self, program_id: str) -> None:
         """Delete a program."""
-        self._ask("DELETE", _path("programs", program_id), kind="program")
+        self._ask("DELETE", _path("programs", program_id), _nothing, kind="program")
 
     # Streams
 
@@ -258,6 +265,7 @@ class RuntimeClient:
         self,
         method: str,
         path: str,
+        read: Callable[[Answer], T],
         *,
         kind: str = "job",
         params: Sequence[tuple[str, str]] = (),
@@ -265,16 +273,17 @@ class RuntimeClient:
         retry: RetryPolicy = _PATIENT,
         job_id: str | None = None,
         deadline: Deadline | None = None,
-    ) -> Answer:
+    ) -> T:
+        """Send a request and return what `read` finds in the answer; one that cannot be read is asked for again."""
         deadline = deadline or Deadline(self.request_timeout, self.clock)
 
-        def send(access: Access) -> Answer:
+        def send(access: Access) -> T:
             headers = {**access.headers, **({"Content-Type": "application/json"} if body else {})}
             url = access.base_url + path
             answer = self._transport.exchange(method, url, deadline=deadline, headers=headers, params=params, body=body)
             if answer.status >= 300:
                 raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, credentials=self.credentials)
-            return answer
+            return read(answer)
 
         return retry.run(lambda: self._with_access(send, deadline), deadline)
 
@@ -317,7 +326,28 @@ def _list(value: Any, name: str) -> list[Any]:
     return items
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _nothing(answer: Answer) -> None:
+    """The status has said all."""
+
+
+def _new_id(answer: Answer) -> str:
+    value = _object(answer).get("id")
+    if not isinstance(value, str) or not value:
+        raise ProtocolError("The server took the request but gave no id.")
+    return value
+
+
+def _whole_text(answer: Answer) -> str | None:
+    """Return a result's text, once it is certain to be all of it."""
+    if answer.status == 204:
+        return None
+    if not answer.complete:
+        answer.json()  # a JSON text that is cut off cannot be read: asked for again
+    return answer.text
+
+
+def _object(answer: Answer) -> Mapping[str, Any]:
+    value = answer.json()
     if not isinstance(value, dict):
         raise ProtocolError("The server's answer must be a JSON object.")
     return value

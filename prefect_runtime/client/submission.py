@@ -24,20 +24,22 @@ from prefect_runtime.wire.errors import (
     AnswerLostError,
     IdempotencyConflictError,
     ProtocolError,
+    QiskitRuntimeError,
     RateLimitedError,
     ServerError,
     SubmissionUnknownError,
     TransportError,
 )
-from prefect_runtime.wire.models import TAG, JobDocument, parse_time
+from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
 
 _log = logging.getLogger(__name__)
 
 RUN_TAG_PREFIX = "prt-run-"
 FINGERPRINT_TAG_PREFIX = "prt-fp-"
-POST_SECONDS = 60.0  # for a small request; see _post_deadline
+POST_TIMES = 2.0  # a job request may take so many times as long as another request
 UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large request may take
 LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
+LOOK_UPS_AT_LEAST = 10  # within the settling time: a short one is not over before the first pause
 CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
 MAX_POSTS = 3  # the first, and two after an absence was proved
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
@@ -101,6 +103,7 @@ class Card:
         job_id: The job; empty until it is acknowledged.
         acknowledged_at: When that was.
         attached: True if the job was found rather than made.
+        posts: How often the request was sent; more than once only after an absence was proved.
         notes: See `Prepared`.
     """
 
@@ -115,6 +118,7 @@ class Card:
     job_id: str = ""
     acknowledged_at: str = ""
     attached: bool = False
+    posts: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,6 +145,9 @@ class Journal(Protocol):
     def acknowledge(self, card: Card) -> None:
         """Write, durably, which job the request has."""
 
+    def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
+        """Tell people that the request has more jobs than one; the others are being cancelled."""
+
 
 class NoJournal:
     """For callers without Prefect: the key still protects against lost answers within this call."""
@@ -162,6 +169,9 @@ class NoJournal:
 
     def acknowledge(self, card: Card) -> None:
         """Nothing is kept."""
+
+    def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
+        """The log has it."""
 
 
 def submit(
@@ -264,7 +274,13 @@ class _Submission:
     def create(self, card: Card, prepared: Prepared) -> Card:
         """Write the intent, send the request, and find out what became of it."""
         for _ in range(MAX_POSTS):
-            card = replace(card, intended_at=now(), backend=prepared.backend or "", notes=prepared.notes)
+            card = replace(
+                card,
+                intended_at=now(),
+                backend=prepared.backend or "",
+                notes=prepared.notes,
+                posts=card.posts + 1,
+            )
             self._journal.intend(card)
             try:
                 job_id = self._post(card, prepared)
@@ -282,12 +298,13 @@ class _Submission:
     def _post(self, card: Card, prepared: Prepared) -> str:
         """Send the request once; again only after what proves that the server has not taken it."""
         body = self._body(card, prepared)
-        deadline = Deadline(POST_SECONDS + len(prepared.params) / UPLOAD_BYTES_PER_SECOND, self._client.clock)
+        seconds = POST_TIMES * self._client.request_timeout + len(prepared.params) / UPLOAD_BYTES_PER_SECOND
+        deadline = Deadline(seconds, self._client.clock)
 
         def post() -> str:
             try:
                 return self._client.run_job(body, prepared.params, deadline=deadline)
-            except (AnswerLostError, ServerError) as ambiguous:
+            except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
                 ambiguous.retryable = False  # never repeated here: it is looked up first
                 raise
 
@@ -318,14 +335,12 @@ class _Submission:
         Raises:
             IdempotencyConflictError: There is one, of another request.
         """
-        listed = self._client.jobs(tags=[card.key])
-        matches = [job for job in listed if card.key in job.tags]
+        matches = jobs_of(self._client, card.key)
         if not matches:
             return None
         if self._request.idempotency_key is not None and _fingerprint_tag(card) not in matches[0].tags:
             raise conflict(card, matches[0].id)
-        # More than one can only be from a list that lagged longer than `settle`: keep a finished one, else the oldest.
-        return next((job for job in matches if job.is_final), matches[-1])
+        return settle_duplicates(self._client, self._journal, card, matches)
 
     def settle(self, card: Card) -> JobDocument | None:
         """Look for an ambiguous job until it turns up or its absence is proved (None).
@@ -349,7 +364,7 @@ class _Submission:
                 return found
             if deadline.expired:
                 break
-            pause = LOOK_UP_PAUSES[min(looks, len(LOOK_UP_PAUSES) - 1)]
+            pause = min(LOOK_UP_PAUSES[min(looks, len(LOOK_UP_PAUSES) - 1)], self._settle_seconds / LOOK_UPS_AT_LEAST)
             looks += 1
             self._client.clock.sleep(min(pause, deadline.remaining()))
         if clean < needed:
@@ -375,6 +390,56 @@ class _Submission:
             "Nothing was sent again. Run the same request again to look for it again, or look for a job with this tag.",
             key=card.key,
         )
+
+
+def jobs_of(client: RuntimeClient, key: str) -> list[JobDocument]:
+    """Return the jobs that carry a request's key, newest first."""
+    return [job for job in client.jobs(tags=[key]) if key in job.tags]
+
+
+def sweep(client: RuntimeClient, journal: Journal, card: Card) -> None:
+    """Look once more for jobs of one request: for a card whose answer was lost, when its job is final.
+
+    Raises nothing: the result is there, and a look that fails must not keep it from its owner.
+    """
+    try:
+        matches = jobs_of(client, card.key)
+    except QiskitRuntimeError as error:
+        _log.warning("request %s: could not look for duplicates (%s)", card.key, error)
+        return
+    if len(matches) > 1:
+        settle_duplicates(client, journal, card, matches)
+
+
+def settle_duplicates(
+    client: RuntimeClient, journal: Journal, card: Card, matches: Sequence[JobDocument]
+) -> JobDocument:
+    """Return the one job to keep of those with the request's key; cancel the others where that is still possible.
+
+    There is more than one only if the server's list was stale for longer than the settling time. Kept is the one the
+    card names, else one that is done, else the oldest: everybody who looks decides alike.
+    """
+    oldest_first = sorted(matches, key=lambda job: (job.created or "", job.id))
+    known = [job for job in oldest_first if job.id == card.job_id]
+    done = [job for job in oldest_first if job.status is JobStatus.DONE]
+    kept = (known or done or oldest_first)[0]
+    others = [job for job in oldest_first if job.id != kept.id]
+    if others:
+        ids = [job.id for job in others]
+        _log.warning("request %s has %d jobs: keeping %s, cancelling %s", card.key, len(matches), kept.id, ids)
+        for job in others:
+            _cancel_duplicate(client, job)
+        journal.report_duplicates(card, kept.id, ids)
+    return kept
+
+
+def _cancel_duplicate(client: RuntimeClient, job: JobDocument) -> None:
+    if job.is_final:
+        return
+    try:
+        client.cancel(job.id)
+    except QiskitRuntimeError as error:
+        _log.warning("job %s: a duplicate that could not be cancelled (%s)", job.id, error)
 
 
 # Errors of this kind prove that nothing was taken: no connection, or 429. Everything else has `retryable` False here.

@@ -30,11 +30,15 @@ _POOL = 32  # connections kept per host: threads that submit or fetch at the sam
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: status, headers (names lower-case), and the whole body."""
+    """What came back: status, headers (names lower-case), and the body.
+
+    `complete` is False where the body ended with the connection, and nothing says whether that was all of it.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    complete: bool = True
 
     @property
     def text(self) -> str:
@@ -127,7 +131,8 @@ class Transport:
         length = headers.get("content-length", "")
         if length.isdigit() and response.request.method != "HEAD" and len(body) < int(length):
             raise AnswerLostError(f"{where}: the answer broke off after {len(body)} of {length} bytes. {_TRY}")
-        return Answer(response.status_code, headers, bytes(body))
+        complete = bool(length) or "transfer-encoding" in headers or not body
+        return Answer(response.status_code, headers, bytes(body), complete)
 
     def _translate(self, error: requests.RequestException, where: str) -> Exception:
         name = type(_innermost(error)).__name__

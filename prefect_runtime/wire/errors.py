@@ -118,7 +118,9 @@ class StreamClosedError(TransportError):
 
 
 class ProtocolError(QiskitRuntimeError):
-    """An answer came that breaks the contract."""
+    """An answer came that breaks the contract: garbled on its way, or from something that is no runtime."""
+
+    _retryable_by_nature = True
 
 
 class ApiError(QiskitRuntimeError):

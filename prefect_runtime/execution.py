@@ -1,0 +1,103 @@
+"""Which execution of which flow run we are in: what makes a request of a re-run the same request. Used by journal.py.
+
+Prefect keeps a flow run's id when it is executed again (a retry, a crash, a resume), but gives subflows and task runs
+new ones. What stays is the outermost flow run's id and the place of each subflow in it: its name and the number of its
+call. What changes is the run count of the flow runs on the way down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.runtime import flow_run as current_flow_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One execution of a flow run, and the task run in it that acts.
+
+    Attributes:
+        flow_run_id: The flow run that cards are shown with.
+        task_run_id: The task run that acts; None in the body of a flow.
+        scope: What equal requests share to be the same one: the outermost flow run and the subflow's place in it.
+        root_run_id: The outermost flow run.
+        chain: The flow runs from the outermost one down, each with its run count: ``"1f3c…:1/9a20…:2"``.
+    """
+
+    flow_run_id: UUID
+    task_run_id: UUID | None
+    scope: str
+    root_run_id: str
+    chain: str
+
+    @property
+    def claim(self) -> str:
+        """This task run in this execution, as it stands on a card."""
+        return f"{self.chain}|{self.task_run_id}"
+
+    def is_mine_or_free(self, claim: str) -> bool:
+        """True if a card with that claim may be taken: it is this task run's, or of an execution that is over."""
+        chain, _, task_run_id = claim.partition("|")
+        return task_run_id == str(self.task_run_id) or self.is_later_than(chain)
+
+    def is_later_than(self, chain: str) -> bool:
+        """True if this execution is another, later one than that of the chain.
+
+        Of the first flow run in which the two differ the run count has risen; flow runs of different ids beneath the
+        same execution are siblings, at work at the same time.
+        """
+        pairs = zip(chain.split("/"), self.chain.split("/"), strict=False)
+        for level, (theirs, mine) in enumerate(pairs):
+            their_id, _, their_count = theirs.partition(":")
+            my_id, _, my_count = mine.partition(":")
+            if their_id != my_id:
+                return level == 0  # another outermost flow run: only an explicit idempotency key leads there
+            if their_count != my_count:
+                return their_count.isdigit() and int(my_count) > int(their_count)
+        return False
+
+
+def current_execution(client: SyncPrefectClient) -> Execution | None:
+    """Return where we are; None outside of a flow run. Asks Prefect's API only in a subflow, for each level of it."""
+    if not current_flow_run.id:
+        return None
+    task = TaskRunContext.get()
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context is not None else None
+    if flow_run is None:
+        flow_run = client.read_flow_run(UUID(str(current_flow_run.id)))
+    lineage, places = _ancestors(client, flow_run)
+    return Execution(
+        flow_run_id=flow_run.id,
+        task_run_id=task.task_run.id if task else None,
+        scope="/".join([str(lineage[0].id), *places]),
+        root_run_id=str(lineage[0].id),
+        chain="/".join(f"{str(run.id)[-12:]}:{run.run_count or 1}" for run in lineage),
+    )
+
+
+def _ancestors(client: SyncPrefectClient, flow_run: FlowRun) -> tuple[list[FlowRun], list[str]]:
+    """Return the flow runs from the outermost one down to this one, and the place of each but the first."""
+    lineage, places = [flow_run], list[str]()
+    while flow_run.parent_task_run_id is not None:
+        stand_in = client.read_task_run(flow_run.parent_task_run_id)
+        if stand_in.flow_run_id is None:
+            break
+        places.insert(0, _place(stand_in))
+        flow_run = client.read_flow_run(stand_in.flow_run_id)
+        lineage.insert(0, flow_run)
+    return lineage, places
+
+
+def _place(stand_in: TaskRun) -> str:
+    """Return a subflow's name and number of call, from the task run that stands for it in its parent.
+
+    A subflow that is called from within a task has no number there, but a new uuid each time; its name has to do.
+    """
+    name = stand_in.task_key.partition("-")[0]
+    number = stand_in.dynamic_key
+    return f"{name}#{number}" if str(number).isdigit() else name
