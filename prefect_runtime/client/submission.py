@@ -207,7 +207,7 @@ def submit(
     submission = _Submission(request, client, journal, settle)
     first_use = not card.intended_at
     if explicit or not first_use:
-        found = submission.look_at_server(card) if first_use else submission.settle(card)
+        found = submission.look_at_server(card) if first_use else submission.settle(card, submission.seconds_since(card))
         if found is not None:
             return submission.attach(card, found)
     return submission.create(card, prepare())
@@ -288,7 +288,7 @@ class _Submission:
                 return self.attach(card, self._client.job(taken.job_id or ""))
             except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
                 _log.warning("request %s: it is not known whether the job was made (%s)", card.key, ambiguous)
-                found = self.settle(card)
+                found = self.settle(card, 0.0)
                 if found is not None:
                     return self.attach(card, found)
                 continue  # proved absent: the same request, the same key
@@ -342,14 +342,26 @@ class _Submission:
             raise conflict(card, matches[0].id)
         return settle_duplicates(self._client, self._journal, card, matches)
 
-    def settle(self, card: Card) -> JobDocument | None:
+    def seconds_since(self, card: Card) -> float:
+        """Return for how long a request that another process has sent can be over at least.
+
+        Only the moment of its intent is known; the request itself may have taken its whole time after that.
+        """
+        intended = parse_time(card.intended_at) or datetime.now(UTC)
+        age = (datetime.now(UTC) - intended).total_seconds()
+        return max(0.0, age - POST_TIMES * self._client.request_timeout)
+
+    def settle(self, card: Card, age: float) -> JobDocument | None:
         """Look for an ambiguous job until it turns up or its absence is proved (None).
+
+        Args:
+            card: The request's card.
+            age: Seconds since the request was over. The settling time counts from there, not from the intent: a slow
+                request may be taken long after that.
 
         Raises:
             SubmissionUnknownError: Neither can be had.
         """
-        intended = parse_time(card.intended_at) or datetime.now(UTC)
-        age = max(0.0, (datetime.now(UTC) - intended).total_seconds())
         deadline = Deadline(max(0.0, self._settle_seconds - age), self._client.clock)
         clean, looks = 0, 0
         needed = CLEAN_LOOK_UPS if self._settle_seconds else 1

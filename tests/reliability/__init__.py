@@ -1,0 +1,1 @@
+"""Proofs that one request becomes one job: faults, kills and races, judged by a ledger at the far end."""
