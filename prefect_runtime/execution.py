@@ -40,9 +40,15 @@ class Execution:
         return f"{self.chain}|{self.task_run_id}"
 
     def is_mine_or_free(self, claim: str) -> bool:
-        """True if a card with that claim may be taken: it is this task run's, or of an execution that is over."""
+        """True if what has that claim may be taken: it is this task run's, or of an execution that is over."""
         chain, _, task_run_id = claim.partition("|")
         return task_run_id == str(self.task_run_id) or self.is_later_than(chain)
+
+    def succeeds(self, claim: str) -> bool:
+        """True if a claim is of an earlier execution of the same outermost flow run: that one is over."""
+        chain = claim.partition("|")[0]
+        same_root = chain.partition(":")[0] == self.chain.partition(":")[0]
+        return same_root and self.is_later_than(chain)
 
     def is_later_than(self, chain: str) -> bool:
         """True if this execution is another, later one than that of the chain.

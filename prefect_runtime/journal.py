@@ -8,6 +8,7 @@ by a claim: a Prefect variable named after the key, whose creation is atomic.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from prefect.context import SyncClientContext
 from prefect.events import emit_event
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_run_logger
 
 from prefect_runtime.artifacts import render_card, render_result, split_result
@@ -32,7 +33,8 @@ LOOK_AHEAD = 16
 """Cards of equal requests that are asked for at once."""
 
 CLAIM_WAIT_SECONDS = 60.0
-"""How long a claim without a card is believed: between the two lie a choice of backend and a transpilation."""
+"""How long a claim without a card is believed of somebody who cannot be asked: between the two lie the choice of a
+backend and a transpilation."""
 
 CLAIM_PAUSE_SECONDS = 0.25
 NO_FLOW_RUN = "none:0"
@@ -61,6 +63,7 @@ class PrefectJournal:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._artifact_id: UUID | None = None  # of the card that this submission has written
+        self._claims: list[str] = []  # variables to remove when the card speaks for itself
 
     def scope(self) -> str:
         """The outermost flow run, and the subflow in it."""
@@ -93,12 +96,14 @@ class PrefectJournal:
         explicit: bool,
     ) -> Card | None:
         """Return the card if it is ours, or can be made so; None if another task of this execution has it."""
-        if artifact is None:
-            if self._claim(client, blank):
+        while artifact is None:
+            claimed_by = self._claim(client, blank)
+            if claimed_by is None:
                 return blank
-            artifact = self._wait_for_card(client, blank)
-            if artifact is None:
-                return blank  # whoever claimed it is gone: there is no card, so nothing was sent
+            if not explicit and not self._execution.is_mine_or_free(claimed_by):
+                return None  # another task of this execution is at work on it
+            time.sleep(CLAIM_PAUSE_SECONDS)
+            artifact = _read_cards(client, [blank.key]).get(blank.key)
         fields = artifact.metadata_ or {}
         if explicit and fields.get("fingerprint") != blank.fingerprint:
             raise conflict(blank, fields.get("job_id") or "that is being submitted")
@@ -115,31 +120,45 @@ class PrefectJournal:
         delivered = fields.get("failure_delivered", "")
         return bool(delivered) and self._execution.is_later_than(delivered)
 
-    def _claim(self, client: SyncPrefectClient, card: Card) -> bool:
-        value: dict[str, Any] = {"claim": self._execution.claim, "at": time.time()}
-        try:
-            client.create_variable(VariableCreate(name=card.key, value=value, tags=["prefect-runtime"]))
-        except ObjectAlreadyExists:
-            return False
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code == 409:
-                return False
-            raise
-        return True
+    def _claim(self, client: SyncPrefectClient, card: Card) -> str | None:
+        """Claim a request and return None, or return the claim of somebody alive who was first.
 
-    def _wait_for_card(self, client: SyncPrefectClient, card: Card) -> Artifact | None:
-        """Wait for the card that somebody who has claimed the request is about to write; None if he never does."""
+        A dead one's claim is succeeded by one that is named after it.
+
+        Only creating a variable is atomic. Replacing a dead claim is not: of two that try, the second would remove the
+        claim of the first.
+        """
+        execution = self._execution
+        value: dict[str, Any] = {"claim": execution.claim, "root_run": execution.root_run_id, "at": time.time()}
+        name = card.key
         while True:
-            artifact = _read_cards(client, [card.key]).get(card.key)
-            if artifact is not None:
-                return artifact
-            variable = client.read_variable_by_name(card.key)
-            value = variable.value if variable is not None else None
-            if not isinstance(value, dict) or value.get("claim") == self._execution.claim:
+            try:
+                client.create_variable(VariableCreate(name=name, value=value, tags=["prefect-runtime"]))
+            except ObjectAlreadyExists:
+                there = client.read_variable_by_name(name)
+            else:
+                self._claims.append(name)
                 return None
-            if time.time() - float(value.get("at") or 0) > CLAIM_WAIT_SECONDS:
+            if there is None or not isinstance(there.value, dict):
+                return ""  # removed just now: there is a card
+            if there.value.get("claim") == execution.claim:
                 return None
-            time.sleep(CLAIM_PAUSE_SECONDS)
+            if not self._is_dead(client, there.value):
+                return str(there.value.get("claim"))
+            self._claims.append(name)
+            name = f"{card.key}-{hashlib.sha256(str(there.value).encode()).hexdigest()[:12]}"
+
+    def _is_dead(self, client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
+        """True if nobody will act on a claim any more."""
+        if self._execution.succeeds(str(claim.get("claim"))):
+            return True
+        if time.time() - float(claim.get("at") or 0) > CLAIM_WAIT_SECONDS:
+            return True
+        try:
+            flow_run = client.read_flow_run(UUID(str(claim.get("root_run"))))
+        except (ObjectNotFound, ValueError):
+            return True
+        return flow_run.state is not None and flow_run.state.is_final()
 
     def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
         """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
@@ -183,7 +202,12 @@ class PrefectJournal:
         with _prefect() as client:
             assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
             client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
-            _unclaim(client, card.key)
+            _unclaim(client, self._claims)
+
+    def abandon(self) -> None:
+        """Remove the claim of a request that cannot be sent."""
+        with _prefect() as client:
+            _unclaim(client, self._claims)
 
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
         """Warn in the run's log and emit an event that an automation can act on."""
@@ -201,10 +225,11 @@ class PrefectJournal:
         )
 
 
-def _unclaim(client: SyncPrefectClient, key: str) -> None:
-    """Remove a claim: from here on the card speaks."""
-    with contextlib.suppress(ObjectNotFound):
-        client.delete_variable_by_name(key)
+def _unclaim(client: SyncPrefectClient, names: Sequence[str]) -> None:
+    """Remove claims: from here on the card speaks."""
+    for name in names:
+        with contextlib.suppress(ObjectNotFound):
+            client.delete_variable_by_name(name)
 
 
 def _read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:

@@ -145,6 +145,9 @@ class Journal(Protocol):
     def acknowledge(self, card: Card) -> None:
         """Write, durably, which job the request has."""
 
+    def abandon(self) -> None:
+        """Forget a request that was looked up but will not be sent: it could not be made ready."""
+
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
         """Tell people that the request has more jobs than one; the others are being cancelled."""
 
@@ -168,6 +171,9 @@ class NoJournal:
         """Nothing is kept."""
 
     def acknowledge(self, card: Card) -> None:
+        """Nothing is kept."""
+
+    def abandon(self) -> None:
         """Nothing is kept."""
 
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
@@ -207,10 +213,16 @@ def submit(
     submission = _Submission(request, client, journal, settle)
     first_use = not card.intended_at
     if explicit or not first_use:
-        found = submission.look_at_server(card) if first_use else submission.settle(card, submission.seconds_since(card))
+        age = submission.seconds_since(card)
+        found = submission.look_at_server(card) if first_use else submission.settle(card, age)
         if found is not None:
             return submission.attach(card, found)
-    return submission.create(card, prepare())
+    try:
+        prepared = prepare()
+    except BaseException:
+        journal.abandon()
+        raise
+    return submission.create(card, prepared)
 
 
 def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -> Callable[[int, int], Card]:

@@ -7,8 +7,11 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
+from e2e.support import running_server
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from prefect_runtime.client import Credentials
+
 from .ledger import Ledger, LedgerServer
 from .proxy import FaultProxy, Schedule
 
@@ -55,3 +58,14 @@ def proxy() -> Iterator[Callable[..., FaultProxy]]:
 def platform(url: str) -> Credentials:
     """Return credentials for a far end that speaks IBM Quantum Platform's dialect."""
     return Credentials(channel="ibm_quantum_platform", token="api-key", url=f"{url}/api/v1", auth_url=url, instance=CRN)
+
+
+@pytest.fixture(scope="package")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real Prefect server for flow runs that are killed; for this process and those it starts."""
+    home = tmp_path_factory.mktemp("prefect-home")
+    with running_server(home) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", url)
+        patch.setenv("PREFECT_HOME", str(home))
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+            yield

@@ -60,12 +60,16 @@ class Ledger:
         lag: Seconds until a new job shows in the list.
         queue_seconds: Seconds a job is queued.
         run_seconds: Seconds a job runs after that.
+        answer_delay: Seconds between taking a job and answering.
+        queues: Backends and the lengths of their queues.
     """
 
     path: Path | None = None
     lag: float = 0.0
     queue_seconds: float = 0.0
     run_seconds: float = 0.02
+    answer_delay: float = 0.0
+    queues: dict[str, int] = field(default_factory=lambda: {"far_end": 0})
     jobs: dict[str, LedgerJob] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -140,7 +144,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class LedgerServer:
-    """Serves a ledger on a free loopback port: the platform's dialect under ``/api/v1``, the classic one at the root."""
+    """Serves a ledger on a free loopback port: the platform's dialect under ``/api/v1``, the classic one at ``/``."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -184,7 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
             case ["identity", "token"]:
                 self._send(200, {"access_token": "bearer-token", "expires_in": 3600, "token_type": "Bearer"})
             case ["jobs"]:
-                self._send(200, {"id": self.ledger.accept(json.loads(body)).id, "backend": "far_end"})
+                job = self.ledger.accept(json.loads(body))
+                time.sleep(self.ledger.answer_delay)
+                self._send(200, {"id": job.id, "backend": "far_end"})
             case ["jobs", job_id, "cancel"]:
                 self._cancel(job_id)
             case _:
@@ -203,8 +209,13 @@ class _Handler(BaseHTTPRequestHandler):
         route = self._route()
         if route == ["jobs"]:
             return self._list()
+        if route == ["backends"]:
+            devices = [{"name": name, "queue_length": length} for name, length in self.ledger.queues.items()]
+            return self._send(200, {"devices": devices})
         if route[0] == "backends":
-            return self._send(200, {"state": True, "status": "active", "length_queue": 0} if route[-1] == "status" else {})
+            return self._send(
+                200, {"state": True, "status": "active", "length_queue": 0} if route[-1] == "status" else {}
+            )
         job = self._job(route[1]) if len(route) > 1 else None
         if job is None:
             return self._send(404, {"errors": [{"code": 3250, "message": "no such job"}]})

@@ -1,4 +1,4 @@
-"""One request, one job, through a line that breaks: jobs through the proxy, lost answers, and naive clients as controls.
+"""One request, one job, through a line that breaks; naive clients as controls.
 
 0 failures of n runs says that the true rate is below 3/n with 95 % confidence; no more is claimed.
 """
@@ -199,7 +199,9 @@ def naive_clients() -> Iterator[Any]:
     def retry_posts(url: str, number: int) -> None:
         for _ in range(6):
             try:
-                answer = requests.post(f"{url}/api/v1/jobs", json={"program_id": "echo", "params": {"n": number}}, timeout=1)
+                answer = requests.post(
+                    f"{url}/api/v1/jobs", json={"program_id": "echo", "params": {"n": number}}, timeout=1
+                )
                 if answer.status_code < 500:
                     answer.json()
                     return
@@ -245,7 +247,11 @@ def test_a_failed_status_query_makes_no_second_job(
     ledger = Ledger(run_seconds=0.5)
 
     def no_looks(request: Request, dice: random.Random) -> str | None:
-        return dice.choice(["500", "reset_before", "wrong_json"]) if request.kind == "look" and dice.random() < 0.7 else None
+        return (
+            dice.choice(["500", "reset_before", "wrong_json"])
+            if request.kind == "look" and dice.random() < 0.7
+            else None
+        )
 
     line = proxy(far_end(ledger).port, no_looks, seed)
     outcome = run_batch(line.url, 10)
@@ -254,7 +260,9 @@ def test_a_failed_status_query_makes_no_second_job(
     assert len(ledger.jobs) == 10
 
 
-def test_an_unreachable_server_gets_nothing_and_the_error_says_so(seed: int, far_end: Callable[..., LedgerServer]) -> None:
+def test_an_unreachable_server_gets_nothing_and_the_error_says_so(
+    seed: int, far_end: Callable[..., LedgerServer]
+) -> None:
     ledger = Ledger()
     server = far_end(ledger)
     server.close()
