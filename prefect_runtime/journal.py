@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_run_logger
 
-from prefect_runtime.artifacts import render_card, render_result, split_result
+from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.client.submission import Card, Journal, NoJournal, conflict
 from prefect_runtime.execution import Execution, current_execution
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
@@ -37,17 +37,45 @@ CLAIM_WAIT_SECONDS = 60.0
 backend and a transpilation."""
 
 CLAIM_PAUSE_SECONDS = 0.25
+MOST_REMEMBERED = 1000
 NO_FLOW_RUN = "none:0"
 """Stands for the execution when a failure was delivered outside of any flow run."""
 
-REASON_CHARACTERS = 400  # Prefect cuts a value of an artifact's metadata at 500
+REASON_CHARACTERS = 400
 
 
-def current_journal() -> Journal:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A card that this process has written or read: its artifact, its record and what it shows of the result."""
+
+    artifact_id: UUID
+    fields: Mapping[str, str]
+    result: str = ""
+
+
+class Memory:
+    """The cards this process knows, kept with the account; the oldest are forgotten."""
+
+    def __init__(self, entries: dict[str, object]) -> None:
+        self._entries = entries
+
+    def get(self, key: str) -> Known | None:
+        """Return what is known of a request's card."""
+        known = self._entries.get(key)
+        return known if isinstance(known, Known) else None
+
+    def put(self, key: str, known: Known) -> None:
+        """Remember a card."""
+        self._entries[key] = known
+        while len(self._entries) > MOST_REMEMBERED:
+            self._entries.pop(next(iter(self._entries)))
+
+
+def current_journal(memory: Memory) -> Journal:
     """Return the journal of the flow run that this task belongs to; none for a task without a flow."""
     with _prefect() as client:
         execution = current_execution(client)
-    return NoJournal() if execution is None else PrefectJournal(execution)
+    return NoJournal() if execution is None else PrefectJournal(execution, memory)
 
 
 @contextlib.contextmanager
@@ -60,8 +88,9 @@ def _prefect() -> Iterator[SyncPrefectClient]:
 class PrefectJournal:
     """Cards of one execution of a flow run."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Execution, memory: Memory) -> None:
         self._execution = execution
+        self._memory = memory
         self._artifact_id: UUID | None = None  # of the card that this submission has written
         self._claims: list[str] = []  # variables to remove when the card speaks for itself
 
@@ -202,6 +231,7 @@ class PrefectJournal:
         with _prefect() as client:
             assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
             client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
+            self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
             _unclaim(client, self._claims)
 
     def abandon(self) -> None:
@@ -272,37 +302,48 @@ def _to_card(fields: Mapping[str, str], blank: Card) -> Card:
 # What happens to the job afterwards
 
 
-def note_job(
-    document: JobDocument, *, result: Any = None, has_result: bool = False, delivered: bool = False
-) -> Card | None:
-    """Bring a job's card up to date and return it; None for a job without one.
+def note_job(document: JobDocument, memory: Memory, *, result: str = "", delivered: bool = False) -> Card | None:
+    """Show on a job's card how the job is, and return the card; None for a job without one.
+
+    The record (the artifact's metadata) belongs to the submission; here only what people see is written anew, unless a
+    failure is being delivered, which the next execution has to know.
 
     Args:
         document: What the server says of the job.
-        result: Its result.
-        has_result: There is one (it may be None).
+        memory: The cards this process knows.
+        result: The section that `render_result` made, if there is a result.
         delivered: Its failure is about to be raised to somebody.
     """
     key = next((tag for tag in document.tags if tag.startswith(KEY_PREFIX)), None)
     if key is None:
         return None
     with _prefect() as client:
-        artifact = _read_cards(client, [key]).get(key)
-        if artifact is None:
+        known = None if delivered else memory.get(key)  # the record is read afresh before it is changed
+        known = known or _read_known(client, key)
+        if known is None:
             return None
-        old = dict(artifact.metadata_ or {})
-        fields = {**old, **_job_fields(document)}
+        update = ArtifactUpdate(data=render_card({**known.fields, **_job_fields(document)}, result or known.result))
         if delivered:
             execution = current_execution(client)
-            fields["failure_delivered"] = execution.chain if execution else NO_FLOW_RUN
-        section = render_result(result) if has_result else split_result(str(artifact.data or ""))
-        if fields != old or has_result:
-            client.update_artifact(artifact.id, ArtifactUpdate(data=render_card(fields, section), metadata_=fields))
-    blank = Card(key=key, fingerprint=fields.get("fingerprint", ""), program_id=fields.get("program", ""))
-    return _to_card(fields, blank)
+            chain = execution.chain if execution else NO_FLOW_RUN
+            known = replace(known, fields={**known.fields, "failure_delivered": chain})
+            update.metadata_ = dict(known.fields)
+        client.update_artifact(known.artifact_id, update)
+    memory.put(key, replace(known, result=result or known.result))
+    return _to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
+
+
+def _read_known(client: SyncPrefectClient, key: str) -> Known | None:
+    artifact = _read_cards(client, [key]).get(key)
+    if artifact is None:
+        return None
+    return Known(
+        artifact_id=artifact.id, fields=dict(artifact.metadata_ or {}), result=split_result(str(artifact.data or ""))
+    )
 
 
 def _job_fields(document: JobDocument) -> dict[str, str]:
+    reason = document.reason.strip()
     fields = {
         "job_id": document.id,
         "status": document.status.name if document.status else document.word,
@@ -311,6 +352,6 @@ def _job_fields(document: JobDocument) -> dict[str, str]:
         "started": document.started or "",
         "ended": document.ended or "",
         "usage_seconds": "" if document.usage_seconds is None else f"{document.usage_seconds:g}",
-        "reason": document.reason.strip().splitlines()[-1][:REASON_CHARACTERS] if document.reason.strip() else "",
+        "reason": reason.splitlines()[-1][:REASON_CHARACTERS] if reason else "",
     }
     return {name: value for name, value in fields.items() if value}

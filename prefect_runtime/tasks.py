@@ -17,11 +17,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from prefect_runtime import journal
+from prefect_runtime.artifacts import render_result
 from prefect_runtime.blocks import RuntimeCredentials, load_credentials
-from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob
+from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.client.submission import sweep
+from prefect_runtime.journal import Memory
 from prefect_runtime.wire.errors import (
     ConfigurationError,
     JobTimeoutError,
@@ -251,7 +253,7 @@ def _submit(
             max_execution_time=block.max_execution_time if max_execution_time is None else max_execution_time,
             **request,
         )
-        return service.submit(checked, journal.current_journal()).job_id
+        return service.submit(checked, journal.current_journal(Memory(service.memory))).job_id
 
 
 @task(name="Wait for job", task_run_name="wait-{job_id}", retries=0, cache_policy=NO_CACHE)
@@ -280,12 +282,14 @@ def wait_for_final_state(
         RuntimeInvalidStateError: The job was cancelled.
     """
     _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
-    with _job(credentials, job_id, timeout=timeout, wait=wait) as (job, pause):
+    service, pause = _open(credentials, timeout=timeout, wait=wait)
+    with service:
+        job = service.handle(job_id)
         _wait(job, timeout, pause, on_timeout)
         document = job.document()
         status = document.known_status()
         failed = raise_on_failure and status is not JobStatus.DONE
-        _note(job, document, delivered=failed)
+        _note(service, document, delivered=failed)
         if failed:
             _raise_failure(job, document)
         return status
@@ -319,14 +323,16 @@ def fetch_result(
     """
     _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
     decoder_class = _load_decoder(decoder)
-    with _job(credentials, job_id, timeout=timeout, wait=wait) as (job, pause):
-        _wait(job, timeout, pause, on_timeout)
+    service, pause = _open(credentials, timeout=timeout, wait=wait)
+    with service:
+        job = service.handle(job_id)
+        _wait(job, timeout, pause, on_timeout, quiet=True)
         document = job.document()
         if document.known_status() is not JobStatus.DONE:
-            _note(job, document, delivered=True)
+            _note(service, document, delivered=True)
             _raise_failure(job, document)
         result = job.result(decoder=decoder_class)
-        _note(job, document, result=result, has_result=True)
+        _note(service, document, result=render_result(result))
         return result
 
 
@@ -341,7 +347,8 @@ def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
     Raises:
         QiskitRuntimeError: The runtime could not be asked, or does not know the job.
     """
-    with _job(credentials, job_id) as (job, _):
+    with load_credentials(credentials).get_client() as service:
+        job = service.handle(job_id)
         if not job.document().is_final:
             get_run_logger().warning("Job %s is not final yet: its log may grow", job_id)
         return job.logs()
@@ -417,7 +424,7 @@ def cancel_job(credentials: CredentialsLike, job_id: str) -> JobStatus:
         except RuntimeInvalidStateError:
             get_run_logger().info("Job %s was final already", job_id)
         document = service.client.job(job_id)
-        journal.note_job(document)
+        _note(service, document)
         return document.known_status()
 
 
@@ -485,30 +492,28 @@ def retry_if_safe(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) ->
     return isinstance(error, QiskitRuntimeError) and error.retryable
 
 
-class _job:  # noqa: N801 - reads as a verb where it is used
-    """Opens a job for a task: ``with _job(credentials, job_id) as (job, pause)``."""
-
-    def __init__(
-        self, credentials: CredentialsLike, job_id: str, *, timeout: float | None = None, wait: float | None = None
-    ) -> None:
-        check_seconds("timeout", timeout)
-        check_seconds("wait", wait)
-        block = load_credentials(credentials)
-        self._pause = block.wait_seconds if wait is None else wait
-        self._service = block.get_client()
-        self._job_id = job_id
-
-    def __enter__(self) -> tuple[RuntimeJob, float | None]:
-        return self._service.handle(self._job_id), self._pause
-
-    def __exit__(self, *_: object) -> None:
-        self._service.close()
+def _open(
+    credentials: CredentialsLike, *, timeout: float | None = None, wait: float | None = None
+) -> tuple[RuntimeService, float | None]:
+    """Return a client, and the longest pause between two looks at a job: the call's, else the block's."""
+    check_seconds("timeout", timeout)
+    check_seconds("wait", wait)
+    block = load_credentials(credentials)
+    return block.get_client(), block.wait_seconds if wait is None else wait
 
 
-def _wait(job: RuntimeJob, timeout: float | None, pause: float | None, on_timeout: OnTimeout) -> None:
+def _wait(
+    job: RuntimeJob, timeout: float | None, pause: float | None, on_timeout: OnTimeout, *, quiet: bool = False
+) -> None:
+    """Wait, with a log line for each change of status; `quiet` leaves it out for a job that was final before."""
     logger = get_run_logger()
+    waited = False
 
     def tell(document: JobDocument) -> None:
+        nonlocal waited
+        if quiet and document.is_final and not waited:
+            return
+        waited = True
         word = document.status.name if document.status else document.word
         logger.info("Job %s: %s%s", document.id, word, f" on {document.backend}" if document.backend else "")
 
@@ -520,11 +525,12 @@ def _wait(job: RuntimeJob, timeout: float | None, pause: float | None, on_timeou
         raise
 
 
-def _note(job: RuntimeJob, document: JobDocument, **news: Any) -> None:
+def _note(service: RuntimeService, document: JobDocument, *, result: str = "", delivered: bool = False) -> None:
     """Bring the job's card up to date, and look once more for a duplicate where an answer was lost on the way."""
-    card = journal.note_job(document, **news)
+    memory = Memory(service.memory)
+    card = journal.note_job(document, memory, result=result, delivered=delivered)
     if card is not None and (card.attached or card.posts > 1):
-        sweep(job.api_client, journal.current_journal(), card)
+        sweep(service.client, journal.current_journal(memory), card)
 
 
 def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:

@@ -27,12 +27,14 @@ class Account:
         client: The REST API.
         backends: Backends with their documents, by name, and when they were asked for (monotonic seconds).
         default_backend: The first backend that the server lists, once asked for.
+        memory: What the rooms above remember of this account's jobs, so that they need not ask again; bounded by them.
         users: How many services are open.
     """
 
     client: RuntimeClient
     backends: dict[str, tuple[float, Backend]] = field(default_factory=dict)
     default_backend: str | None = None
+    memory: dict[str, object] = field(default_factory=dict)
     users: int = 0
 
 

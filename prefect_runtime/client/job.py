@@ -104,11 +104,6 @@ class RuntimeJob:
         return self._backend
 
     @property
-    def api_client(self) -> RuntimeClient:
-        """The connection to the server that this job uses."""
-        return self._client
-
-    @property
     def program_id(self) -> str:
         """The program this job is for."""
         return self._program_id

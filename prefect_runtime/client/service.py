@@ -82,6 +82,11 @@ class RuntimeService:
         """The REST API."""
         return self._account.client
 
+    @property
+    def memory(self) -> dict[str, object]:
+        """What callers remember of this account's jobs in this process, shared by all services of the account."""
+        return self._account.memory
+
     # Start one
 
     def run(

@@ -100,7 +100,7 @@ PLACES: list[tuple[Any, str, str | None, str | None]] = [
     (journal_module, "_unclaim", "before the claim is removed", "claim removed"),
     (tasks, "_wait", "before waiting", "waited"),
     (rest.RuntimeClient, "results", "before the result is fetched", "result fetched"),
-    (journal_module, "render_result", None, "before the result is on the card"),
+    (tasks, "render_result", None, "before the result is on the card"),
 ]
 MIDDLES: list[tuple[Any, str, str, float]] = [
     (rest.RuntimeClient, "run_job", "request under way", 0.03),
