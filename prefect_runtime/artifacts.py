@@ -12,47 +12,55 @@ from typing import Any
 from prefect_runtime.wire.models import parse_time
 
 RESULT_HEADING = "### Result"
+DETAILS_HEADING = "### How it came about"
 MAX_PUBS, MAX_ROWS, BAR_CHARACTERS = 4, 16, 24
 
 _SIGNS = {"DONE": "✅", "ERROR": "❌", "CANCELLED": "🚫", "RUNNING": "🏃", "QUEUED": "⏳"}
-_NAMES = {
-    "job_id": "Job",
+_FIRST = {
     "status": "Status",
-    "program": "Program",
     "backend": "Backend",
     "requested_backend": "Backend asked for",
-    "transpiled": "Transpiled",
-    "intended_at": "Request written down",
-    "acknowledged_at": "Job known",
     "created": "Created",
     "started": "Started",
     "ended": "Ended",
     "queued_for": "In the queue",
     "ran_for": "Running",
-    "usage_seconds": "Charged",
+    "usage_seconds": "Usage",
     "reason": "Why",
+}
+_DETAILS = {
+    "transpiled": "Transpiled",
+    "intended_at": "Request written down",
+    "acknowledged_at": "Job known",
+    "posts": "Requests sent",
     "key": "Request key",
 }
+_TIMES = ("created", "started", "ended", "intended_at", "acknowledged_at")
 
 
 def render_card(fields: Mapping[str, str], result: str = "") -> str:
-    """Return the markdown of a card.
+    """Return the markdown of a card: how the job is, what came out, and how it came about.
 
     Args:
-        fields: The card's metadata (journal.py), all texts.
+        fields: The card's record and what is known of the job, all texts.
         result: The section that `render_result` made, if there is a result.
     """
     shown = {**fields, **_durations(fields)}
     status = shown.get("status") or ("submitted" if shown.get("job_id") else "about to be submitted")
     shown["status"] = f"{_SIGNS.get(status, '📨')} {status}"
+    shown |= {name: _moment(shown[name]) for name in _TIMES if shown.get(name)}
     if shown.get("usage_seconds"):
-        shown["usage_seconds"] = f"{float(shown['usage_seconds']):.3g} s of QPU time"
+        shown["usage_seconds"] = _duration(float(shown["usage_seconds"]))
     if shown.get("requested_backend") == shown.get("backend"):
         shown.pop("requested_backend", None)
-    rows = [(label, shown[name]) for name, label in _NAMES.items() if shown.get(name)]
     title = f"## {shown.get('program', 'Job')} on {shown.get('backend') or 'a backend of the runtime'}"
-    table = _table(("", ""), ((f"**{label}**", _cell(value)) for label, value in rows))
-    return "\n\n".join(part for part in (title, table, result) if part)
+    first = _table(("Job", f"`{shown.get('job_id') or 'not known yet'}`"), _rows(_FIRST, shown))
+    details = f"{DETAILS_HEADING}\n\n{_table(('Program', _cell(shown.get('program', ''))), _rows(_DETAILS, shown))}"
+    return "\n\n".join(part for part in (title, first, result, details) if part)
+
+
+def _rows(labels: Mapping[str, str], shown: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(f"**{label}**", _cell(shown[name])) for name, label in labels.items() if shown.get(name)]
 
 
 def _durations(fields: Mapping[str, str]) -> dict[str, str]:
@@ -62,12 +70,20 @@ def _durations(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def _between(first: datetime | None, second: datetime | None) -> str:
-    if first is None or second is None:
-        return ""
-    seconds = (second - first).total_seconds()
+    return "" if first is None or second is None else _duration((second - first).total_seconds())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 120:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _moment(text: str) -> str:
+    moment = parse_time(text)
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _cell(text: str) -> str:
@@ -143,5 +159,6 @@ def _render_values(data: Any) -> str:
 
 def split_result(markdown: str) -> str:
     """Return the result's section of a card that was rendered before; empty if it has none."""
-    _, heading, section = markdown.partition(RESULT_HEADING)
-    return heading + section if heading else ""
+    _, heading, rest = markdown.partition(RESULT_HEADING)
+    section = rest.partition(DETAILS_HEADING)[0].strip()
+    return f"{heading}\n\n{section}" if heading else ""

@@ -17,7 +17,7 @@ app = App(
 
 def main() -> None:
     """Entry point of the console script; an error of ours is a line on standard error and exit code 1."""
-    from prefect_runtime.cli import runtime  # noqa: F401 - registers its commands
+    from prefect_runtime.cli import reap, runtime  # noqa: F401 - they register their commands
 
     try:
         app()

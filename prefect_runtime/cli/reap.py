@@ -1,0 +1,116 @@
+"""``prefect-runtime reap``: jobs whose flow run is over and that nobody waits for any more. Asks Prefect's API.
+
+For what no hook saw: a worker that was stopped hard, a suspended run that was cancelled, a machine that went down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from prefect_runtime.cli import app
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from prefect_runtime.client import RuntimeService
+    from prefect_runtime.wire.models import JobDocument
+
+PAGE, MAX_PAGES = 200, 50
+
+
+@app.command
+def reap(
+    *,
+    block: Annotated[
+        list[str] | None, Parameter(help="Saved blocks whose accounts to look at; the embedded runtime if left out.")
+    ] = None,
+    cancel: Annotated[bool, Parameter(help="Cancel the jobs that are found.", negative=())] = False,
+    adopt: Annotated[
+        bool, Parameter(help="Leave them running, and bring their cards up to date.", negative=())
+    ] = False,
+) -> int:
+    """List unfinished jobs whose flow run is over; with --cancel or --adopt, do something about them.
+
+    Exit code 0: none found, or all dealt with. 4: some found and left alone. 5: some could not be cancelled.
+    """
+    from prefect.context import SyncClientContext
+
+    from prefect_runtime.blocks import load_credentials
+    from prefect_runtime.journal import Memory, note_job
+    from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
+
+    if cancel and adopt:
+        raise ConfigurationError("reap: --cancel and --adopt exclude each other.")
+    table = Table("block", "job", "status", "backend", "created", "flow run", "is", "done")
+    found = failed = 0
+    with SyncClientContext.get_or_create() as context:
+        for name in block or ["local"]:
+            with load_credentials(name).get_client() as service:
+                for job, flow_run_id, state in orphans(service, context.client):
+                    found += 1
+                    done = "-"
+                    try:
+                        if cancel:
+                            service.client.cancel(job.id)
+                            done = "cancelled"
+                        if adopt:
+                            note_job(service.client.job(job.id), Memory(service.memory))
+                            done = "card brought up to date"
+                    except QiskitRuntimeError as error:
+                        failed += 1
+                        done = str(error)
+                    table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
+    console = Console()
+    console.print(table if found else "No unfinished job of a flow run that is over.")
+    if found and not (cancel or adopt):
+        console.print("Nothing was changed. Say --cancel or --adopt.")
+        return 4
+    return 5 if failed else 0
+
+
+def orphans(service: RuntimeService, prefect: SyncPrefectClient) -> Iterator[tuple[JobDocument, str, str]]:
+    """Give the unfinished jobs of flow runs that are over, with the flow run's id and what became of it."""
+    from prefect_runtime.client.submission import RUN_TAG_PREFIX
+
+    states: dict[str, str | None] = {}
+    for job in unfinished(service):
+        tag = next((tag for tag in job.tags if tag.startswith(RUN_TAG_PREFIX)), None)
+        if tag is None:
+            continue  # submitted without a flow: it has an owner that we cannot ask
+        flow_run_id = tag.removeprefix(RUN_TAG_PREFIX)
+        if flow_run_id not in states:
+            states[flow_run_id] = end_of(flow_run_id, prefect)
+        state = states[flow_run_id]
+        if state is not None:
+            yield job, flow_run_id, state
+
+
+def unfinished(service: RuntimeService) -> Iterator[JobDocument]:
+    """Give the account's unfinished jobs that this package has made."""
+    from prefect_runtime.wire.models import TAG
+
+    for page in range(MAX_PAGES):
+        jobs = service.client.jobs(limit=PAGE, offset=page * PAGE, pending=True, tags=[TAG])
+        yield from (job for job in jobs if TAG in job.tags and not job.is_final)
+        if len(jobs) < PAGE:
+            return
+
+
+def end_of(flow_run_id: str, prefect: SyncPrefectClient) -> str | None:
+    """Return how a flow run ended, "deleted" if Prefect does not know it, None if it is not over."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        flow_run = prefect.read_flow_run(UUID(flow_run_id))
+    except ObjectNotFound:
+        return "deleted"
+    except ValueError:
+        return None
+    state = flow_run.state
+    return state.name if state is not None and state.is_final() else None
