@@ -103,46 +103,58 @@ class PrefectJournal:
         return self._execution.root_run_id
 
     def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
-        """Return this request's card: the one it has from an earlier execution or try, or a blank one, claimed."""
-        with _prefect() as client:
-            occurrence = 0
-            while True:
-                blanks = [card_of(n, 0) for n in range(occurrence, occurrence + (1 if explicit else LOOK_AHEAD))]
-                written = _read_cards(client, [blank.key for blank in blanks])
-                for blank in blanks:
-                    card = self._try(client, blank, card_of, written.get(blank.key), explicit=explicit)
-                    if card is not None:
-                        return card
-                occurrence += len(blanks)
+        """Return this request's card: the one it has from an earlier execution or try, or a blank one, claimed.
 
-    def _try(
+        Equal requests of one execution are numbered: the first whose number no other task of it has, is ours.
+        """
+        occurrence = 0
+        with _prefect() as client:
+            while True:
+                last = occurrence + (1 if explicit else LOOK_AHEAD)
+                blanks = [card_of(number, 0) for number in range(occurrence, last)]
+                card, written = self._take(client, blanks, card_of, explicit=explicit)
+                if card is not None:
+                    return card
+                taken = [blank.key in written and not self._may_have(written[blank.key]) for blank in blanks[1:]]
+                occurrence += 1 + (taken.index(False) if False in taken else len(taken))
+
+    def _take(
         self,
         client: SyncPrefectClient,
-        blank: Card,
+        blanks: Sequence[Card],
         card_of: Callable[[int, int], Card],
-        artifact: Artifact | None,
         *,
         explicit: bool,
-    ) -> Card | None:
-        """Return the card if it is ours, or can be made so; None if another task of this execution has it."""
-        while artifact is None:
-            claimed_by = self._claim(client, blank)
-            if claimed_by is None:
-                return blank
-            if not explicit and not self._execution.is_mine_or_free(claimed_by):
-                return None  # another task of this execution is at work on it
-            time.sleep(CLAIM_PAUSE_SECONDS)
-            artifact = _read_cards(client, [blank.key]).get(blank.key)
+    ) -> tuple[Card | None, Mapping[str, Artifact]]:
+        """Claim the first of some requests and return its card, and what cards there are of the others.
+
+        None for a card that another task of this execution has. The claim comes before the look: a card that was not
+        there a moment ago may have been written, acknowledged and its claim removed meanwhile.
+        """
+        blank = blanks[0]
+        while (rival := self._claim(client, blank)) is not None:
+            if not explicit and rival and not self._execution.is_mine_or_free(rival):
+                return None, {}
+            time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
+        written = _read_cards(client, [one.key for one in blanks])
+        artifact = written.get(blank.key)
+        if artifact is None:
+            return blank, written
         fields = artifact.metadata_ or {}
         if explicit and fields.get("fingerprint") != blank.fingerprint:
+            self.abandon()
             raise conflict(blank, fields.get("job_id") or "that is being submitted")
-        if not explicit and not self._execution.is_mine_or_free(fields.get("claim", "")):
-            return None
+        if not explicit and not self._may_have(artifact):
+            self.abandon()
+            return None, written
         if self._is_finished_request(fields):
-            following = card_of(blank.occurrence, blank.generation + 1)
-            later = _read_cards(client, [following.key]).get(following.key)
-            return self._try(client, following, card_of, later, explicit=explicit)
-        return self._adopt(client, artifact, blank)
+            self.abandon()
+            return self._take(client, [card_of(blank.occurrence, blank.generation + 1)], card_of, explicit=explicit)
+        return self._adopt(client, artifact, blank), written
+
+    def _may_have(self, artifact: Artifact) -> bool:
+        """True unless another task run of this execution has the card."""
+        return self._execution.is_mine_or_free((artifact.metadata_ or {}).get("claim", ""))
 
     def _is_finished_request(self, fields: Mapping[str, str]) -> bool:
         """True if the job failed, somebody was told, and this is a later execution than the one that was told."""
@@ -199,6 +211,7 @@ class PrefectJournal:
         card = _to_card(fields, blank)
         if card.job_id:
             get_run_logger().info("Job %s: found on its card, nothing is sent", card.job_id)
+            self.abandon()  # the card speaks for itself
         return card
 
     def intend(self, card: Card) -> None:
@@ -235,7 +248,7 @@ class PrefectJournal:
             _unclaim(client, self._claims)
 
     def abandon(self) -> None:
-        """Remove the claim of a request that cannot be sent."""
+        """Remove the claims we hold: of a request that is not ours, or that will not be sent."""
         with _prefect() as client:
             _unclaim(client, self._claims)
 
@@ -255,11 +268,11 @@ class PrefectJournal:
         )
 
 
-def _unclaim(client: SyncPrefectClient, names: Sequence[str]) -> None:
+def _unclaim(client: SyncPrefectClient, names: list[str]) -> None:
     """Remove claims: from here on the card speaks."""
-    for name in names:
+    while names:
         with contextlib.suppress(ObjectNotFound):
-            client.delete_variable_by_name(name)
+            client.delete_variable_by_name(names.pop())
 
 
 def _read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:

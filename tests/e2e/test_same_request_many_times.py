@@ -1,0 +1,84 @@
+"""Equal requests of one execution are as many jobs, however they run at once; also when the flow run is run again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from qiskit import QuantumCircuit
+
+from prefect_runtime import run_sampler
+from prefect_runtime.client import RuntimeService
+from prefect_runtime.wire.errors import IdempotencyConflictError
+
+from .support import claims, execute_again, jobs_of, run_id
+
+
+class LaterStepError(Exception):
+    """What went wrong in the flow after the jobs were submitted."""
+
+
+def dask(_: int) -> TaskRunner[Any]:
+    """Return Dask's task runner, on a local cluster of processes."""
+    runner = pytest.importorskip("prefect_dask", reason="needs the extra 'dask'")
+    return runner.DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
+
+
+@pytest.mark.parametrize(
+    ("make_runner", "count"),
+    [
+        pytest.param(ThreadPoolTaskRunner, 8, id="threads"),
+        pytest.param(ThreadPoolTaskRunner, 20, id="threads-pr", marks=pytest.mark.pr),
+        pytest.param(ProcessPoolTaskRunner, 20, id="processes-pr", marks=pytest.mark.pr),
+        pytest.param(dask, 20, id="dask-pr", marks=pytest.mark.pr),
+    ],
+)
+@pytest.mark.timeout(300)
+def test_the_same_circuit_mapped_many_times_is_as_many_jobs_also_when_run_again(
+    make_runner: Any, count: int, bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    broken = True
+
+    @flow(task_runner=make_runner(4))
+    def sample() -> list[str]:
+        futures = [run_sampler.submit("local", [bell], shots=10) for _ in range(count)]
+        ids = [future.result() for future in futures]
+        if broken:
+            raise LaterStepError
+        return ids
+
+    state = sample(return_state=True)
+    jobs = jobs_of(service, run_id(state))
+    assert len(set(jobs)) == count
+
+    broken = False
+    again = execute_again(sample, run_id(state)).result()
+    assert sorted(again) == sorted(jobs)
+    assert sorted(jobs_of(service, run_id(state))) == sorted(jobs)
+    assert claims() == []
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.pr)])
+def test_of_different_circuits_under_one_key_one_is_a_job_and_the_others_are_refused(
+    count: int, service: RuntimeService
+) -> None:
+    def circuit(angle: float) -> QuantumCircuit:
+        made = QuantumCircuit(1)
+        made.rx(angle, 0)
+        made.measure_all()
+        return made
+
+    @flow
+    def sample() -> list[Any]:
+        pubs = [[circuit(0.1 * n)] for n in range(count)]
+        futures = [run_sampler.submit("local", pub, shots=10, idempotency_key=f"one-{count}") for pub in pubs]
+        return [future.result(raise_on_failure=False) for future in futures]
+
+    state = sample(return_state=True)
+    outcomes = state.result(raise_on_failure=False)
+    (job_id,) = jobs_of(service, run_id(state))
+    assert outcomes.count(job_id) == 1
+    assert [type(outcome) for outcome in outcomes].count(IdempotencyConflictError) == count - 1
+    assert claims() == []
