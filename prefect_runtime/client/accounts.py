@@ -11,6 +11,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 
+from prefect_runtime.client import discovery
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
@@ -44,7 +45,8 @@ _accounts: dict[tuple[object, ...], Account] = {}  # least recently used first
 
 def acquire(credentials: Credentials, *, request_timeout: float = REQUEST_SECONDS) -> Account:
     """Return the account, opened on first use; give it back with `release`."""
-    key = (*credentials.account, request_timeout)
+    home = discovery.home() if credentials.channel == "local" and not credentials.url else None
+    key = (*credentials.account, request_timeout, home)
     with _lock:
         account = _accounts.pop(key, None)
         if account is None:

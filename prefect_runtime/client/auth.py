@@ -17,6 +17,7 @@ from prefect_runtime.wire.errors import AuthenticationError, ProtocolError, Serv
 
 IAM_URL = "https://iam.cloud.ibm.com"
 API_VERSION = "2026-04-15"  # what qiskit-ibm-runtime 0.48 and newer pins
+SHORTEST_SECRET = 16  # a header's value below that (a version, a date) is no secret
 REFRESH_AT = 0.8  # of a token's life, as IBM's own client does
 
 
@@ -27,9 +28,17 @@ class Access:
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What of it may appear in no message: the tokens, without the word before them."""
+        return tuple(value.rpartition(" ")[2] for value in self.headers.values() if len(value) >= SHORTEST_SECRET)
+
 
 class AccessSource(Protocol):
     """Gives the current way in. Safe to share between threads: of many that find it expired, one renews it."""
+
+    current: Access | None
+    """The way in that was given last, without asking anybody."""
 
     restarts: bool
     """True where a refused connection can be healed by renewing (the embedded runtime ends when idle)."""
@@ -58,11 +67,12 @@ class FixedAccess:
     restarts = False
 
     def __init__(self, credentials: Credentials) -> None:
-        self._access = Access(_base(credentials.url), {"X-Access-Token": credentials.token or ""})
+        self._only = Access(_base(credentials.url), {"X-Access-Token": credentials.token or ""})
+        self.current: Access | None = self._only
 
     def get(self, deadline: Deadline) -> Access:  # noqa: ARG002
         """Return the one there is."""
-        return self._access
+        return self._only
 
     def renew(self, stale: Access, deadline: Deadline) -> None:  # noqa: ARG002
         """Return None: there is no other."""
@@ -76,21 +86,21 @@ class _CachedAccess(abc.ABC):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._access: Access | None = None
+        self.current: Access | None = None
 
     def get(self, deadline: Deadline) -> Access:
         """Return the current one, made on first use."""
         with self._lock:
-            if self._access is None or self._is_old():
-                self._access = self._make(deadline)
-            return self._access
+            if self.current is None or self._is_old():
+                self.current = self._make(deadline)
+            return self.current
 
     def renew(self, stale: Access, deadline: Deadline) -> Access | None:
         """Return a new one, or the one that another thread has made meanwhile."""
         with self._lock:
-            if self._access is stale or self._access is None:
-                self._access = self._make(deadline)
-            return self._access
+            if self.current is stale or self.current is None:
+                self.current = self._make(deadline)
+            return self.current
 
     def _is_old(self) -> bool:
         return False

@@ -47,6 +47,8 @@ def find(data_dir: Path) -> DiscoveryDocument | None:
         found = DiscoveryDocument.parse((data_dir / "runtime.json").read_text())
     except (FileNotFoundError, ProtocolError):
         return None
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
     if not _is_served(data_dir):
         return None
     if found.protocol != PROTOCOL:
@@ -83,12 +85,16 @@ def find_or_start(data_dir: Path, clock: Clock = SYSTEM_CLOCK) -> DiscoveryDocum
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         start_lock = (data_dir / "start.lock").open("w")
     except OSError as error:
-        raise ConfigurationError(
-            f"The embedded runtime's folder {data_dir} cannot be written ({error.strerror}). Set {HOME_VARIABLE}."
-        ) from None
+        raise _unusable(data_dir, error) from None
     with start_lock:
         fcntl.flock(start_lock, fcntl.LOCK_EX)  # whoever comes second finds it started
         return find(data_dir) or _start(data_dir, Deadline(START_SECONDS, clock))
+
+
+def _unusable(data_dir: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"The embedded runtime's folder {data_dir} cannot be used ({error.strerror}). Set {HOME_VARIABLE} to another."
+    )
 
 
 def _start(data_dir: Path, deadline: Deadline) -> DiscoveryDocument:

@@ -168,7 +168,9 @@ class RuntimeJob:
                 parts.append(f"(code {document.reason_code})")
             if document.solution:
                 parts.append(document.solution)
-            self._reason = clean(" ".join(parts), self._credentials.secrets, limit=REASON_CHARACTERS)
+            # The end is kept: a traceback says there what happened.
+            text = " ".join(parts)
+            self._reason = clean(text, self._client.secrets, limit=len(text))[-REASON_CHARACTERS:]
         return self._reason
 
     def metrics(self) -> Mapping[str, Any]:

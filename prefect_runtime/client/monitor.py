@@ -67,7 +67,7 @@ class _Watch:
         self.document: JobDocument | None = None
         self.error: QiskitRuntimeError | None = None
         self.waiters: set[_Waiter] = set()
-        self.asked = False  # at least one query has been answered, or has failed
+        self.answers = 0  # queries that were answered, or have failed
         self.due = 0.0
         self.pause = FIRST_PAUSE
         self.rounds = 0
@@ -131,6 +131,7 @@ class JobMonitor:
         words: dict[str, str] = {}
         with self._lock:
             watches = [self._enter(job_id, waiter) for job_id in dict.fromkeys(job_ids)]
+            before = {watch.job_id: watch.answers for watch in watches}
             try:
                 while True:
                     changed = _changed(watches, words) if on_change else []
@@ -140,7 +141,7 @@ class JobMonitor:
                     for watch in watches:
                         if watch.error is not None:
                             raise watch.error
-                    over = deadline.expired and (grace.expired or all(watch.asked for watch in watches))
+                    over = deadline.expired and (grace.expired or all(w.answers > before[w.job_id] for w in watches))
                     if over or all(watch.settled for watch in watches):
                         return {watch.job_id: watch.document for watch in watches if watch.document}
                     left = deadline.remaining() or grace.remaining()
@@ -164,10 +165,13 @@ class JobMonitor:
         watch.waiters.add(waiter)
         watch.due = 0.0  # who has just come wants to know now
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="job-monitor", daemon=True)
-            self._thread.start()
+            self._start()
         self._wake.notify()
         return watch
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="job-monitor", daemon=True)
+        self._thread.start()
 
     def _leave(self, watch: _Watch, waiter: _Waiter) -> None:
         watch.waiters.discard(waiter)
@@ -184,6 +188,12 @@ class JobMonitor:
         try:
             while (due := self._next_due()) is not None:
                 self._ask(due)
+        except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
+            _log.exception("the watcher of jobs stumbled; it starts again")
+            with self._lock:
+                self._thread = None
+                if self._watches:
+                    self._start()
         finally:
             if feed:
                 feed.close()
@@ -261,10 +271,9 @@ class JobMonitor:
                 )
             if known is None or known.word != document.word:
                 watch.pause = FIRST_PAUSE
-            news = not watch.asked or known is None or known.word != document.word
-            watch.document, watch.asked = document, True
-            if news:
-                _notify(watch)
+            watch.document = document
+            watch.answers += 1
+            _notify(watch)
 
     def _failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
         gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
@@ -275,7 +284,7 @@ class JobMonitor:
                 watch = self._watches.get(job_id)
                 if watch is None:
                     continue
-                watch.asked = True
+                watch.answers += 1
                 watch.times_gone = watch.times_gone + 1 if gone else 0
                 if isinstance(error, RateLimitedError) and error.retry_after is not None:
                     watch.pause = max(watch.pause, error.retry_after)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.transport import Answer, clean
 from prefect_runtime.wire.errors import (
     ApiError,
@@ -48,9 +47,7 @@ class JobExistsError(RuntimeInvalidStateError):
     """409 to a job request: the server has a job with this request's key, `job_id` (embedded runtime)."""
 
 
-def refused(
-    answer: Answer, what: str, *, kind: str, job_id: str | None, credentials: Credentials
-) -> QiskitRuntimeError:
+def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets: Sequence[str]) -> QiskitRuntimeError:
     """Return the error for an answer of 300 or more.
 
     Args:
@@ -58,13 +55,12 @@ def refused(
         what: Method and path, for the message.
         kind: What a 404 is about: "job", "program" or "backend".
         job_id: The job this is about.
-        credentials: For the secrets that must not be in the message.
+        secrets: What must not be in the message.
     """
-    said = _read(answer)
+    said = {name: clean(value, secrets) for name, value in _read(answer).items()}
     status = answer.status
-    text = clean(said["message"], credentials.secrets)
+    text, solution = said["message"], said["solution"]
     about = f"Job {job_id}: " if job_id else ""
-    solution = clean(said["solution"], credentials.secrets)
     advice = " ".join(part for part in (solution, _NEXT.get(status, "")) if part)
     message = f"{about}{what} was refused ({status}). {text} {advice}".strip()
     if status < 400:

@@ -20,13 +20,16 @@ from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline, RetryPol
 from prefect_runtime.client.streaming import Socket, SocketOptions
 from prefect_runtime.client.transport import Answer, Transport
 from prefect_runtime.wire.errors import (
+    AnswerLostError,
     AuthenticationError,
     ConfigurationError,
     ConnectFailedError,
     InterimResultsUnavailableError,
     ProtocolError,
+    RuntimeInvalidStateError,
+    ServerError,
 )
-from prefect_runtime.wire.models import JobDocument, ProgramDocument
+from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
 T = TypeVar("T")
 
@@ -78,6 +81,12 @@ class RuntimeClient:
             if self._monitor is None:
                 self._monitor = JobMonitor(self, clock=self.clock)
             return self._monitor
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may appear in no message: the account's secrets, and the token of the moment."""
+        access = self._access.current
+        return (*self.credentials.secrets, *(access.secrets if access else ()))
 
     @property
     def has_streams(self) -> bool:
@@ -185,7 +194,24 @@ class RuntimeClient:
         Raises:
             RuntimeInvalidStateError: It is final already.
         """
-        self._ask("POST", _path("jobs", job_id, "cancel"), _nothing, job_id=job_id)
+        deadline = Deadline(self.request_timeout, self.clock)
+        lost = False
+
+        def ask() -> None:
+            nonlocal lost
+            try:
+                self._ask(
+                    "POST", _path("jobs", job_id, "cancel"), _nothing, retry=_ONCE, job_id=job_id, deadline=deadline
+                )
+            except (AnswerLostError, ServerError):
+                lost = True
+                raise
+            except RuntimeInvalidStateError:
+                # Final already; by our own first try, if its answer was lost.
+                if not lost or self.job(job_id).status is not JobStatus.CANCELLED:
+                    raise
+
+        _PATIENT.run(ask, deadline)
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job that is final."""
@@ -295,7 +321,8 @@ class RuntimeClient:
             url = access.base_url + path
             answer = self._transport.exchange(method, url, deadline=deadline, headers=headers, params=params, body=body)
             if answer.status >= 300:
-                raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, credentials=self.credentials)
+                secrets = (*self.credentials.secrets, *access.secrets)
+                raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, secrets=secrets)
             return read(answer)
 
         return retry.run(lambda: self._with_access(send, deadline), deadline)

@@ -20,7 +20,13 @@ from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.submission import Card, Journal, NoJournal, Prepared, Request
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
-from prefect_runtime.wire.errors import ApiError, BackendNotFoundError, ConfigurationError
+from prefect_runtime.wire.errors import (
+    ApiError,
+    BackendNotFoundError,
+    ConfigurationError,
+    InterimResultsUnavailableError,
+    QiskitRuntimeError,
+)
 from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
 _log = logging.getLogger(__name__)
@@ -152,9 +158,10 @@ class RuntimeService:
         unknown = set(given) - {"backend_name", "log_level", "image"}
         if unknown:
             raise ConfigurationError(f"options: {sorted(unknown)} not known; there are backend_name, log_level, image.")
+        self._check_listener(callback, result_decoder)
         card = self.submit(request, NoJournal())
         return RuntimeJob(
-            self._known_backend(card.backend or self.client.job(card.job_id).backend),
+            self._backend_of(card),
             self.client,
             self.credentials,
             card.job_id,
@@ -163,6 +170,27 @@ class RuntimeService:
             user_callback=callback,
             result_decoder=result_decoder or ResultDecoder,
         )
+
+    def _check_listener(self, callback: object, decoder: object) -> None:
+        """Refuse what would only fail once the job is made."""
+        if decoder is not None and not hasattr(decoder, "decode"):
+            raise ConfigurationError("result_decoder: must be a class with a decode method. Nothing was sent.")
+        if callback is None:
+            return
+        if not callable(callback):
+            raise ConfigurationError(f"callback: must be callable, not {type(callback).__name__}. Nothing was sent.")
+        if not self.client.has_streams:
+            raise InterimResultsUnavailableError(
+                "callback: IBM Quantum Platform has no stream of interim results. Nothing was sent."
+            )
+
+    def _backend_of(self, card: Card) -> Backend:
+        """Return the backend of a job just made; a look that fails must not hide the job."""
+        try:
+            return self._known_backend(card.backend or self.client.job(card.job_id).backend)
+        except QiskitRuntimeError as error:
+            _log.warning("job %s: nothing could be learned about its backend (%s)", card.job_id, error)
+            return Backend(card.backend or "unknown")
 
     def request(
         self,
@@ -228,8 +256,7 @@ class RuntimeService:
                 choose = lambda: self._choose(request.backend)  # noqa: E731
                 return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
             self._check_program(request.program_id)
-            backend = self._choose(request.backend).name if request.backend else self._default_backend_name()
-            return Prepared(backend=backend, params=encode_inputs(request.inputs))
+            return Prepared(backend=self._name_for(request.backend), params=encode_inputs(request.inputs))
 
         return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
 
@@ -237,6 +264,14 @@ class RuntimeService:
         """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""
         if self.credentials.channel == "local":
             self.client.program(program_id)
+
+    def _name_for(self, asked: str | tuple[str, ...] | None) -> str | None:
+        """Return the backend's name for a program that needs nothing else of it: asks only if there is a choice."""
+        if asked is None:
+            return self._default_backend_name()
+        if isinstance(asked, str) and asked != LEAST_BUSY and self.credentials.channel != "local":
+            return asked
+        return self._choose(asked).name
 
     def _default_backend_name(self) -> str | None:
         if self.credentials.channel == "local":

@@ -21,9 +21,13 @@ from prefect_runtime.wire.errors import (
     ApiError,
     AuthenticationError,
     ConnectFailedError,
+    ProtocolError,
     QiskitRuntimeError,
+    RateLimitedError,
     RuntimeJobNotFound,
+    ServerError,
     StreamClosedError,
+    TransportError,
 )
 from prefect_runtime.wire.models import JobDocument
 
@@ -120,6 +124,8 @@ class Socket:
         if self._closed:
             return
         self._closed = True
+        with contextlib.suppress(Exception):
+            self._connection.abort()  # wakes a thread that is in `receive`; closing alone does not
         with contextlib.suppress(Exception):
             self._connection.shutdown()
 
@@ -275,9 +281,13 @@ class InterimStream:
                     raise
             else:
                 refusals = 0
-                if self._drain(socket) == NORMAL:
+                code = self._drain(socket)
+                if self._cancelled.is_set():
                     return
-                drops_at_the_end += self._is_final()
+                final = self._is_final()
+                if code == NORMAL and final:  # 1000 from a job that still runs is just another drop
+                    return
+                drops_at_the_end += final
                 if drops_at_the_end > _MAX_DROPS_AT_THE_END:
                     raise StreamClosedError(
                         f"Job {self._job_id} is final, but the stream of its interim results broke off. "
@@ -287,7 +297,10 @@ class InterimStream:
             self._cancelled.wait(min(8.0, 0.25 * 2**refusals))
 
     def _is_final(self) -> bool:
-        return self._source.job(self._job_id).is_final
+        try:
+            return self._source.job(self._job_id, patient=False).is_final
+        except (TransportError, ServerError, ProtocolError, RateLimitedError):
+            return False  # not known now: the stream goes on trying
 
     def _drain(self, socket: Socket) -> int:
         """Take in what a connection gives and return the code it was closed with."""

@@ -15,15 +15,14 @@ from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.timed_http import READ_SECONDS, TimedAdapter, current_deadline
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
 
 MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0  # longest silence within an answer
 _CHUNK = 256 * 1024
 _POOL = 32  # connections kept per host: threads that submit or fetch at the same time
 
@@ -66,7 +65,7 @@ class Transport:
         session.verify = credentials.verify
         session.proxies = dict(credentials.proxies or {})
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(max_retries=urllib3.Retry(0, redirect=0, raise_on_status=False), pool_maxsize=_POOL)
+        adapter = TimedAdapter(_POOL)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         # identity: a cut gzip stream raises nothing, and a small one can hide any size.
@@ -99,6 +98,8 @@ class Transport:
         left = deadline.remaining()
         if left <= 0:
             raise ConnectFailedError(f"{where}: no time was left to send the request.")
+        limits = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
+        reset = current_deadline.set(deadline)
         try:
             response = self._session.request(
                 method,
@@ -106,14 +107,16 @@ class Transport:
                 params=list(params),
                 data=body,
                 headers=dict(headers),
-                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                timeout=limits,  # type: ignore[arg-type]  # requests hands urllib3's own class through
                 allow_redirects=False,
                 stream=True,
             )
+            with response:
+                return self._read(response, deadline, where)
         except requests.RequestException as error:
             raise self._translate(error, where) from None
-        with response:
-            return self._read(response, deadline, where)
+        finally:
+            current_deadline.reset(reset)
 
     def _read(self, response: requests.Response, deadline: Deadline, where: str) -> Answer:
         """Read the body piece by piece: a server that drips cannot hold us past the deadline."""

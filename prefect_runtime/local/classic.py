@@ -158,7 +158,7 @@ def _submit_routes(routes: APIRouter, runtime: Runtime) -> None:
         limit = limit if 1 <= limit <= MAX_PAGE else MAX_PAGE  # as IBM's: out of range is the default
         page, count = runtime.store.jobs(
             limit=limit,
-            offset=max(0, offset),
+            offset=min(max(0, offset), 2**62),  # what SQLite can count to
             pending=pending,
             program=program,
             backend=backend,

@@ -82,6 +82,14 @@ class Executor:
         return job is not None and job.status == CANCELLED
 
     def _slot(self) -> None:
+        """Work until closed; whatever goes wrong with one job, the slot takes the next."""
+        while True:
+            try:
+                return self._work_through()
+            except Exception:  # noqa: BLE001 - a slot that is gone would be missed for ever
+                _log.exception("a slot stumbled; it goes on with a new process")
+
+    def _work_through(self) -> None:
         warm: WorkerProcess | None = WorkerProcess()
         while True:
             with self._news:
@@ -94,7 +102,13 @@ class Executor:
                 built_in = job.program_id in BUILT_IN
                 process = (warm or WorkerProcess()) if built_in else WorkerProcess()
                 self._running[job.id] = process
-            survived = self._run(job, process)
+            try:
+                survived = self._run(job, process)
+            finally:
+                with self._news:
+                    self._running.pop(job.id, None)
+                    self._cancelled.discard(job.id)
+                    self._news.notify_all()
             if built_in and survived:
                 warm = process
                 continue
@@ -123,10 +137,6 @@ class Executor:
             closing, cancelled = self._closing, job.id in self._cancelled
         if not (closing and ending.report is None):
             self._write_end(job, ending, limit, cancelled=cancelled)
-        with self._news:
-            del self._running[job.id]
-            self._cancelled.discard(job.id)
-            self._news.notify_all()
         return ending.report is not None and not cancelled
 
     def _write_end(self, job: Job, ending: Ending, limit: float | None, *, cancelled: bool) -> None:
@@ -147,6 +157,7 @@ class Executor:
 
 def _how_it_died(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
+        known = {number.value: number.name for number in signal.Signals}
+        name = known.get(-exit_code, f"signal {-exit_code}")
         return f"The program's process was ended by {name}: the program crashed, or the system ran out of memory."
     return f"The program's process ended without a result (exit code {exit_code}): the program called os._exit()?"

@@ -63,7 +63,10 @@ def serve(settings: Settings) -> None:
             f"host: {settings.host} is not a loopback address. Programs run as this user; nobody else may get in."
         )
     os.umask(0o077)
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({error.strerror}).") from None
     _set_environment()
     with _only_one(settings.data_dir), _listen(settings) as listening:
         _run(settings, listening)

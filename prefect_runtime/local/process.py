@@ -6,6 +6,7 @@ milliseconds, while the HTTP server itself never loads Qiskit.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local import worker
@@ -87,12 +89,16 @@ class WorkerProcess:
     def end(self) -> None:
         """End the process and all that it started: TERM, a grace, KILL. Harmless when it is gone."""
         with self._ending:
+            escaped = _descendants(self._process.pid or 0)  # looked for while their parents are alive
             for number, grace in ((signal.SIGTERM, TERM_GRACE_SECONDS), (signal.SIGKILL, 5.0)):
                 self._signal_group(number)
                 self._process.join(grace)
                 if not self._process.is_alive():
                     break
             self._signal_group(signal.SIGKILL)  # what the program started and left behind
+            for pid in escaped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _signal_group(self, number: int) -> None:
         # No such group: all gone, or the process is about to make it, so signal it alone.
@@ -101,3 +107,17 @@ class WorkerProcess:
         except ProcessLookupError:
             if self._process.is_alive():
                 os.kill(self._process.pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes beneath one, also those in a session of their own; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # "pid (name) state ppid …": the name may hold blanks and brackets.
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found = list(children.get(pid, []))
+    for process in found:
+        found.extend(children.get(process, []))
+    return found

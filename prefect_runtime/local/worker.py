@@ -165,8 +165,11 @@ def _output_to(log: Path) -> Iterator[None]:
 
 
 def _point_output_at(fd: int) -> None:
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        stream.flush()
+    """Point both outputs at a file, whatever a program has done to the streams."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        with contextlib.suppress(Exception):
+            getattr(sys, name).flush()
         os.dup2(fd, number)
         # A line at a time, so that the log can be followed while it grows.
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        stream = open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)

@@ -154,7 +154,7 @@ class JobDocument:
             created=_text(doc.get("created")) or None,
             started=_text(doc.get("started")) or None,
             ended=_text(doc.get("ended")) or None,
-            tags=tuple(tag for tag in doc.get("tags") or () if isinstance(tag, str)),
+            tags=_texts(doc.get("tags")),
             params=doc.get("params"),
             session_id=_text(doc.get("session_id")) or None,
             usage_seconds=_usage(doc.get("usage")),
@@ -195,6 +195,10 @@ def _usage(value: Any) -> float | None:
         if isinstance(seconds, int | float):
             return float(seconds)
     return None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,94 @@
+"""HTTP connections that end at a deadline, whatever the other side does with the time. Used by transport.py only.
+
+A read timeout starts anew with every byte, so a server that sends one now and then can hold a caller for ever, in the
+headers as well as in the body. Here each read from the socket gets what is left of the request's whole time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+from contextvars import ContextVar
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from prefect_runtime.client.retry import Deadline
+
+current_deadline: ContextVar[Deadline | None] = ContextVar("current_deadline", default=None)
+"""When the request that this thread is sending has to be over."""
+
+READ_SECONDS = 30.0  # longest silence within an answer
+
+
+class _TimedStream(io.RawIOBase):
+    """Reads a socket, each time for no longer than is left."""
+
+    def __init__(self, sock: socket.socket, stream: io.RawIOBase, deadline: Deadline) -> None:
+        self._socket = sock
+        self._stream = stream
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline.remaining()
+        if left <= 0:
+            raise TimeoutError("the time for the whole answer is up")
+        self._socket.settimeout(min(READ_SECONDS, left))
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        deadline = current_deadline.get()
+        if deadline is not None:
+            self.fp = io.BufferedReader(_TimedStream(sock, self.fp.detach(), deadline))
+
+
+class _Connection(HTTPConnection):
+    response_class = _TimedResponse
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _TimedResponse
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
+
+
+class TimedAdapter(HTTPAdapter):
+    """An adapter for a requests session that keeps `current_deadline` and never tries anything twice."""
+
+    def __init__(self, connections: int) -> None:
+        super().__init__(max_retries=urllib3.Retry(0, redirect=0, raise_on_status=False), pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools, of connections of ours."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the pools behind a proxy, of connections of ours."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

@@ -1,0 +1,229 @@
+"""Programs in the embedded runtime: how they die, what they see, and that the server outlives all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
+from prefect_runtime.wire.errors import RuntimeJobFailureError, RuntimeJobMaxTimeoutError
+
+from .programs import ECHO, ENVIRONMENT, HOLDS, STUBBORN, that_does
+from .support import Served, alive, elapsed, eventually
+
+Run = Callable[..., RuntimeJob]
+METADATA = {"description": "of a test", "max_execution_time": 60}
+
+
+@pytest.fixture(scope="module")
+def module_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("single"), slots=1)
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def single(module_runtime: Served, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A runtime with one slot; started anew after a test that left that slot dead."""
+    yield module_runtime
+    with RuntimeService(module_runtime.credentials) as service:
+        stuck = service.jobs(pending=True)
+    if stuck:
+        module_runtime.kill()
+        module_runtime.start()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sys.exit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("os._exit(7)", "exit code 7"),
+        ("os._exit(0)", "exit code 0"),
+        ("ctypes.string_at(0)", "SIGSEGV"),
+        ("os.abort()", "SIGABRT"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGRTMIN + 6)", "40"),  # a signal without a name
+        ("os.closerange(3, 256)", ""),
+        ("return object()", "object"),
+        ("raise ValueError('x' * 30_000 + ' is the end')", "is the end"),
+        ("raise ValueError('x' * 10**6 + ' is the end')", "is the end"),
+        ("import no_such_module", "no_such_module"),
+    ],
+)
+def test_however_a_program_dies_its_job_fails_with_a_reason_and_the_next_one_runs(
+    single: Served, line: str, said: str
+) -> None:
+    with RuntimeService(single.credentials) as service:
+        dies, echo = (
+            service.upload_program(source, {**METADATA, "name": f"of {uuid4()}"}) for source in (that_does(line), ECHO)
+        )
+        job = service.run(dies, {})
+        eventually(lambda: job.status().is_final, seconds=4, what="the end of the job")
+        assert service.run(echo, {"value": 5}).result(timeout=4) == 5
+        with pytest.raises(RuntimeJobFailureError) as caught:
+            job.result()
+        assert said in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sys.stdout = io.StringIO(); return 'fine'",
+        "sys.stdout.close(); return 'fine'",
+        "sys.stderr = None; return 'fine'",
+        "os.close(1); os.close(2); return 'fine'",
+        "os.chdir('/'); return 'fine'",
+        "threading.Thread(target=time.sleep, args=(60,)).start(); return 'fine'",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); return 'fine'",
+        "user_messenger.publish('fine', final=True)",
+        "os.fork() or os._exit(0); return 'fine'",
+    ],
+)
+def test_what_a_program_does_to_its_process_does_not_cost_its_result(run: Run, line: str) -> None:
+    assert run(that_does(line)).result(timeout=8) == "fine"
+
+
+def test_a_program_that_runs_too_long_is_ended_and_told_apart(run: Run, service: RuntimeService) -> None:
+    seconds = elapsed()
+    job = run(that_does("time.sleep(60)"), max_execution_time=0.5)
+    with pytest.raises(RuntimeJobMaxTimeoutError) as caught:
+        job.result(timeout=10)
+    assert 0.5 <= seconds() < 4
+    assert job.status() is JobStatus.ERROR
+    assert job.document().ran_too_long
+    assert caught.value.reason_code == 1305
+    assert "max_execution_time" in str(caught.value)
+    assert service.job(job.job_id()).document().word == "Cancelled - Ran too long"
+
+
+def test_the_programs_own_limit_holds_where_the_job_has_none(service: RuntimeService) -> None:
+    metadata = {"name": f"short-{os.getpid()}", "description": "of a test", "max_execution_time": 0.5}
+    program = service.upload_program(that_does("time.sleep(60)"), metadata)
+    with pytest.raises(RuntimeJobMaxTimeoutError):
+        service.run(program, {}).result(timeout=10)
+
+
+def test_programs_see_no_token_and_no_prefect_setting(serve: Callable[..., Served]) -> None:
+    secrets = {"PREFECT_API_KEY": "secret-1", "PREFECT_RUNTIME_TOKEN": "secret-2", "AWS_SECRET_ACCESS_KEY": "secret-3"}
+    served = serve(slots=1, environment={**os.environ, **secrets, "LC_ALL": "C.UTF-8"})
+    with RuntimeService(served.credentials) as service:
+        program = service.upload_program(ENVIRONMENT, {**METADATA, "name": "environment"})
+        seen = service.run(program, {}).result(timeout=10)
+    assert not [name for name in seen if name.startswith("PREFECT_")]
+    assert not {*secrets.values(), served.found.token} & set(seen.values())
+    assert seen["PATH"] == os.environ["PATH"]
+    assert seen["LC_ALL"] == "C.UTF-8"
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+@pytest.mark.parametrize("way", ["cancel", "too long"])
+def test_a_program_that_ignores_sigterm_is_gone_with_its_children_within_two_seconds(
+    run: Run, tmp_path: Path, own_session: bool, way: str
+) -> None:
+    file = tmp_path / "pids"
+    inputs = {"pid_file": str(file), "own_session": own_session}
+    job = run(STUBBORN, inputs, max_execution_time=1.5 if way == "too long" else None)
+    eventually(file.exists)
+    pids = [int(pid) for pid in file.read_text().split()]
+    try:
+        if way == "cancel":
+            seconds = elapsed()
+            job.cancel()
+            assert seconds() < 2
+        else:
+            job.wait_for_final_state(timeout=5)
+        eventually(lambda: not alive(pids), seconds=0.5, what="the end of the program and its child")
+    finally:
+        for pid in alive(pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_killed_and_started_again_the_runtime_has_kept_every_job(serve: Callable[..., Served], tmp_path: Path) -> None:
+    served = serve(slots=1)
+    with RuntimeService(served.credentials) as service:
+        echo = service.upload_program(ECHO, {**METADATA, "name": "echo"})
+        stubborn = service.upload_program(STUBBORN, {**METADATA, "name": "stubborn"})
+        done = service.run(echo, {"value": [1, 2]})
+        done.wait_for_final_state()
+        running = service.run(stubborn, {"pid_file": str(tmp_path / "pids")})
+        eventually((tmp_path / "pids").exists)
+        queued = [service.run(echo, {"value": number}) for number in range(3)]
+    pids = {*served.descendants(), *(int(pid) for pid in (tmp_path / "pids").read_text().split())}
+    assert len(pids) >= 3
+    served.kill()
+    eventually(lambda: not alive(list(pids)), seconds=5, what="the end of all processes of the killed server")
+    served.start()
+    with RuntimeService(served.credentials) as service:
+        ids = [job.job_id() for job in (done, running, *queued)]
+        statuses = service.wait(ids, timeout=15)
+        assert [statuses[job_id] for job_id in ids] == [JobStatus.DONE, JobStatus.ERROR, *[JobStatus.DONE] * 3]
+        assert service.job(done.job_id()).result() == [1, 2]
+        assert [service.job(job.job_id()).result() for job in queued] == [0, 1, 2]
+        with pytest.raises(RuntimeJobFailureError, match="restarted"):
+            service.job(running.job_id()).result()
+        assert len(service.jobs(limit=None)) == 5
+
+
+def test_sigterm_removes_the_discovery_file_and_leaves_no_process(own_runtime: Any, tmp_path: Path) -> None:
+    with RuntimeService(own_runtime.credentials) as service:
+        program = service.upload_program(HOLDS, {**METADATA, "name": "holds"})
+        service.run(program, {"gate": str(tmp_path / "gate"), "pid_file": str(tmp_path / "pid")})
+        eventually((tmp_path / "pid").exists)
+        pids = [child.pid for child in psutil.Process(own_runtime.process.pid).children(recursive=True)]
+    assert pids
+    seconds = elapsed()
+    own_runtime.stop()
+    assert seconds() < 8
+    assert own_runtime.process.returncode == 0
+    assert not (own_runtime.data_dir / "runtime.json").exists()
+    eventually(lambda: not alive(pids), seconds=2, what="the end of all its processes")
+
+
+def test_ready_is_said_once_requests_are_answered(serve: Callable[..., Served]) -> None:
+    served = serve(slots=1)
+    assert served.ready_line == f"READY {served.found.url}\n"
+
+
+def serve_by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command that a person types, and wait for its end."""
+    command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_a_second_runtime_of_the_same_folder_is_refused(runtime: Any, service: RuntimeService) -> None:
+    second = serve_by_hand(runtime.data_dir)
+    assert second.returncode == 1
+    assert "another runtime is serving" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert service.backends()
+
+
+def test_a_folder_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = serve_by_hand(tmp_path / "file")
+    assert refused.returncode == 1
+    assert str(tmp_path / "file") in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_idle_runtime_ends_by_itself_and_a_busy_one_does_not(serve: Callable[..., Served], tmp_path: Path) -> None:
+    served = serve(slots=1, idle_seconds=0.6)
+    gate = tmp_path / "gate"
+    with RuntimeService(served.credentials) as service:
+        program = service.upload_program(HOLDS, {**METADATA, "name": "holds"})
+        service.run(program, {"gate": str(gate)})
+    with pytest.raises(subprocess.TimeoutExpired):
+        served.process.wait(1.2)
+    gate.touch()
+    assert served.process.wait(5) == 0
+    assert not (served.folder / "runtime.json").exists()

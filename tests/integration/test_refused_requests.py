@@ -1,0 +1,84 @@
+"""What a client refuses before anything is sent: by name, and with no job left behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.wire.errors import (
+    ApiError,
+    BackendNotFoundError,
+    ConfigurationError,
+    InterimResultsUnavailableError,
+    RuntimeProgramNotFound,
+)
+
+from .programs import NUMBERS
+from .support import http_server, job_document
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"program_id": "no-such-program"}, RuntimeProgramNotFound, "no-such-program"),
+        ({"program_id": "../jobs"}, ApiError, "jobs"),
+        ({"program_id": ""}, ConfigurationError, "program_id:"),
+        ({"backend": "no_such_backend"}, BackendNotFoundError, "no_such_backend"),
+        ({"backend": "a/b"}, ConfigurationError, "backend:"),
+        ({"inputs": None}, ConfigurationError, "inputs:"),
+        ({"inputs": {"a": [1, object()]}}, ConfigurationError, r"inputs\['a'\]\[1\]"),
+        ({"inputs": {"a": {(1, 2): 3}}}, ConfigurationError, r"inputs\['a'\]"),
+        ({"inputs": {"a": b"bytes"}}, ConfigurationError, "bytes"),
+        ({"max_execution_time": -1}, ConfigurationError, "max_execution_time:"),
+        ({"max_execution_time": math.nan}, ConfigurationError, "max_execution_time:"),
+        ({"max_execution_time": 0}, ConfigurationError, "max_execution_time:"),
+        ({"tags": ["t"] * 5}, ConfigurationError, "tags:"),
+        ({"tags": ["t" * 87]}, ConfigurationError, "tags:"),
+        ({"tags": [""]}, ConfigurationError, "tags:"),
+        ({"tags": "one"}, ConfigurationError, "tags:"),
+        ({"log_level": "loud"}, ConfigurationError, "log_level:"),
+        ({"options": {"shots": 5}}, ConfigurationError, "shots"),
+        ({"idempotency_key": ""}, ConfigurationError, "idempotency_key:"),
+        ({"on_existing": "guess"}, ConfigurationError, "on_existing:"),
+        ({"callback": "no function"}, ConfigurationError, "callback:"),
+        ({"result_decoder": 5}, ConfigurationError, "result_decoder:"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_refused_by_name_and_leaves_no_job(
+    service: RuntimeService,
+    upload: Callable[..., str],
+    count_jobs: Callable[[], int],
+    options: dict[str, Any],
+    error: type[Exception],
+    said: str,
+) -> None:
+    before = count_jobs()
+    arguments = {"program_id": upload(NUMBERS), "inputs": {}, **options}
+    with pytest.raises(error, match=said):
+        service.run(**arguments)
+    assert count_jobs() == before
+
+
+def test_a_callback_is_refused_before_a_job_is_made_where_there_are_no_streams() -> None:
+    posts = []
+
+    def answer(request: Any, body: bytes) -> tuple[int, Any]:
+        if request.path == "/identity/token":
+            return 200, {"access_token": "bearer-token", "expires_in": 3600}
+        if request.command == "POST":
+            posts.append(body)
+            return 200, {"id": "j"}
+        return 200, job_document("j", "Queued")
+
+    with http_server(answer) as url:
+        credentials = Credentials(
+            channel="ibm_quantum_platform", url=url, auth_url=url, token="api-key-123", instance="crn:v1:x"
+        )
+        with RuntimeService(credentials, backend="b") as service, pytest.raises(InterimResultsUnavailableError):
+            service.run("p", {}, callback=lambda *_: None)
+    assert posts == []
