@@ -320,7 +320,7 @@ class _Submission:
                 ambiguous.retryable = False  # never repeated here: it is looked up first
                 raise
 
-        return _PROVABLY_NOT_TAKEN.run(post, deadline)
+        return _PROVABLY_NOT_TAKEN.run(post, Deadline(self._client.request_timeout, self._client.clock))
 
     def _body(self, card: Card, prepared: Prepared) -> dict[str, Any]:
         request, credentials = self._request, self._client.credentials
