@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 
 from prefect_runtime.client import discovery
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.refusals import retry_after
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.client.transport import Answer, Transport, clean
-from prefect_runtime.wire.errors import AuthenticationError, ProtocolError, ServerError
+from prefect_runtime.wire.errors import AuthenticationError, ProtocolError, RateLimitedError, ServerError
 
 IAM_URL = "https://iam.cloud.ibm.com"
 API_VERSION = "2026-04-15"  # what qiskit-ibm-runtime 0.48 and newer pins
@@ -151,8 +152,9 @@ class LoginAccess(_CachedAccess):
         if self._credentials.url:
             return Access(_base(self._credentials.url), headers)
         me = self._transport.exchange("GET", f"{root}/users/me", deadline=deadline, headers=headers)
-        urls = _signed_in(me, "login", self._credentials).json().get("urls") or {}
-        runtime = (urls.get("services") or {}).get("runtime")
+        runtime = _signed_in(me, "login", self._credentials).json()
+        for name in ("urls", "services", "runtime"):
+            runtime = runtime.get(name) if isinstance(runtime, dict) else None
         if not isinstance(runtime, str):
             raise ProtocolError("The login service names no runtime for this account; set url.")
         return Access(_base(runtime), headers)
@@ -204,6 +206,10 @@ def _signed_in(answer: Answer, service: str, credentials: Credentials) -> Answer
     said = clean(answer.text, credentials.secrets, limit=300)
     if answer.status >= 500:
         raise ServerError(f"The {service} service failed ({answer.status}): {said}", status_code=answer.status)
+    if answer.status == 429:
+        raise RateLimitedError(
+            f"The {service} service says: too many requests. {said}", retry_after=retry_after(answer.headers)
+        )
     raise AuthenticationError(
         f"The {service} service refused the token ({answer.status}): {said} Check token and auth_url.",
         status_code=answer.status,

@@ -73,7 +73,11 @@ class Credentials:
 def _check_url(name: str, url: str | None) -> None:
     if url is None:
         return
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a port that is no number
+    except ValueError:
+        raise ConfigurationError(f"{name}: not a URL.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{name}: must be an http:// or https:// URL.")
     if parts.username or parts.password or parts.query or parts.fragment:

@@ -37,7 +37,7 @@ SHORTEST_PAUSE = 0.05
 FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
 PAGE, MAX_PAGES = 200, 5
 CONFIRM_GONE = 2  # a 404 for a known job is believed when it comes twice in a row
-ASK_ITSELF_EVERY = 5  # rounds: some servers move a job on only when that job is asked for
+ASK_ITSELF_EVERY = 10  # rounds: some servers move a job on only when that job is asked for
 
 
 class StatusSource(Protocol):
@@ -69,6 +69,8 @@ class _Watch:
         self.waiters: set[_Waiter] = set()
         self.answers = 0  # queries that were answered, or have failed
         self.due = 0.0
+        self.planned = 0.0  # seconds between the last query and `due`
+        self.not_before = 0.0  # when the server lets us ask again
         self.pause = FIRST_PAUSE
         self.rounds = 0
         self.times_gone = 0
@@ -163,7 +165,7 @@ class JobMonitor:
         if watch is None:
             watch = self._watches[job_id] = _Watch(job_id)
         watch.waiters.add(waiter)
-        watch.due = 0.0  # who has just come wants to know now
+        watch.due = watch.not_before  # who has just come wants to know now
         if self._thread is None:
             self._start()
         self._wake.notify()
@@ -187,13 +189,13 @@ class JobMonitor:
         self._feed = feed or None
         try:
             while (due := self._next_due()) is not None:
-                self._ask(due)
-        except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
-            _log.exception("the watcher of jobs stumbled; it starts again")
-            with self._lock:
-                self._thread = None
-                if self._watches:
-                    self._start()
+                try:
+                    self._ask(due)
+                except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
+                    _log.exception("the watcher of jobs stumbled; it goes on")
+                with self._lock:
+                    for job_id in due:
+                        self._plan_next(job_id)
         finally:
             if feed:
                 feed.close()
@@ -207,9 +209,9 @@ class JobMonitor:
                     return None
                 open_watches = [watch for watch in self._watches.values() if not watch.settled]
                 now = self._clock.monotonic()
-                due = [watch.job_id for watch in open_watches if watch.due <= now]
-                if due:
-                    return due
+                if any(watch.due <= now for watch in open_watches):
+                    # What is due soon goes along: one list serves all, and jitter does not pull them apart.
+                    return [watch.job_id for watch in open_watches if watch.due - JITTER * watch.planned <= now]
                 next_due = min((watch.due for watch in open_watches), default=None)
                 self._clock.wait(self._wake, None if next_due is None else max(0.0, next_due - now))
 
@@ -221,9 +223,6 @@ class JobMonitor:
             alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
         for job_id in alone:
             self._ask_one(job_id)
-        with self._lock:
-            for job_id in job_ids:
-                self._plan_next(job_id)
 
     def _wants_own_query(self, job_id: str) -> bool:
         with self._lock:
@@ -287,7 +286,7 @@ class JobMonitor:
                 watch.answers += 1
                 watch.times_gone = watch.times_gone + 1 if gone else 0
                 if isinstance(error, RateLimitedError) and error.retry_after is not None:
-                    watch.pause = max(watch.pause, error.retry_after)
+                    watch.not_before = self._clock.monotonic() + error.retry_after
                 if for_good or watch.times_gone >= CONFIRM_GONE:
                     watch.error = error
                 _notify(watch)
@@ -305,13 +304,15 @@ class JobMonitor:
             pause = PAUSE_WITH_FEED
         caps = [waiter.longest_pause for waiter in watch.waiters if waiter.longest_pause is not None]
         pause = max(SHORTEST_PAUSE, min([pause, *caps]))
-        watch.due = self._clock.monotonic() + pause
+        now = self._clock.monotonic()
+        watch.due = max(now + pause, watch.not_before)
+        watch.planned = watch.due - now if watch.due > watch.not_before else 0.0
 
     def _feed_state_changed(self) -> None:
         """The feed came or went: what happened around that moment is only found by asking."""
         with self._lock:
             for watch in self._watches.values():
-                watch.due = 0.0
+                watch.due = watch.not_before
             self._wake.notify()
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from prefect_runtime.client.transport import Answer, clean
 from prefect_runtime.wire.errors import (
+    AnswerLostError,
     ApiError,
     AuthenticationError,
     BackendNotFoundError,
     InvalidInputError,
+    JobExistsError,
     PermissionDeniedError,
     ProtocolError,
     QiskitRuntimeError,
@@ -43,10 +45,6 @@ _NEXT = {
 }
 
 
-class JobExistsError(RuntimeInvalidStateError):
-    """409 to a job request: the server has a job with this request's key, `job_id` (embedded runtime)."""
-
-
 def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets: Sequence[str]) -> QiskitRuntimeError:
     """Return the error for an answer of 300 or more.
 
@@ -66,6 +64,8 @@ def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets
     if status < 400:
         message = f"{about}{what}: the server redirects ({status}); redirects are not followed. Check url."
         return ProtocolError(message, job_id=job_id, retryable=False)
+    if status == 408:  # the server may have been half-way through
+        return AnswerLostError(message, job_id=job_id)
     if status == 409:
         return _conflict(message, said, what, kind, job_id)
     details: dict[str, Any] = {
@@ -92,7 +92,7 @@ def _conflict(message: str, said: Mapping[str, str], what: str, kind: str, job_i
     if what == "POST /jobs":
         if said["id"]:
             return JobExistsError(message, job_id=said["id"])
-        return ApiError(message, status_code=409, code=said["code"], solution=said["solution"])
+        return ApiError(message, status_code=409, code=said["code"], solution=said["solution"], trace=said["trace"])
     return RuntimeInvalidStateError(message, job_id=job_id)
 
 
@@ -130,6 +130,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+    if moment.tzinfo is None:  # "-0000", or no zone at all: HTTP dates are UTC
+        moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -115,6 +115,10 @@ class RuntimeClient:
             ProtocolError: An answer without an id: it is not known whether the job exists.
         """
         body = f'{json.dumps(dict(request))[:-1]}, "params": {params}}}'  # the params are JSON text already
+        try:
+            self._access.get(deadline)
+        except (AnswerLostError, ServerError, ProtocolError) as error:
+            raise ConnectFailedError(f"Signing in failed, so the job request was not sent. {error}") from None
         return self._ask("POST", "/jobs", _new_id, body=body.encode(), retry=_ONCE, deadline=deadline)
 
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:

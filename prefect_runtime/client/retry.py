@@ -7,6 +7,7 @@ Every wait in this package goes through a `Clock`, so that tests run hours in mi
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -100,11 +101,13 @@ class RetryPolicy:
         attempts: Tries in all.
         first: Longest pause after the first failure, in seconds; doubles from there, with jitter.
         cap: Longest pause, in seconds.
+        on: The errors to try again after, if they also say that this can help.
     """
 
     attempts: int = 5
     first: float = 0.2
     cap: float = 5.0
+    on: tuple[type[QiskitRuntimeError], ...] = (QiskitRuntimeError,)
 
     def run(self, call: Callable[[], T], deadline: Deadline) -> T:
         """Return what `call` returns, trying again while its error says that this can help.
@@ -115,18 +118,19 @@ class RetryPolicy:
         Raises:
             QiskitRuntimeError: The last one `call` raised.
         """
-        exponential = tenacity.wait_exponential_jitter(initial=self.first, max=self.cap, jitter=self.first)
+        exponential = tenacity.wait_exponential(multiplier=self.first, max=self.cap)
 
         def pause(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.retry_after if isinstance(error, RateLimitedError) else None
-            return exponential(state) if asked is None else asked
+            # Half of it at least: two that failed together do not come back together.
+            return exponential(state) * random.uniform(0.5, 1.0) if asked is None else asked  # noqa: S311
 
         def give_up(state: tenacity.RetryCallState) -> bool:
             return state.attempt_number >= self.attempts or state.upcoming_sleep >= deadline.remaining()
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_can_help),
+            retry=tenacity.retry_if_exception(self._can_help),
             wait=pause,
             stop=give_up,
             sleep=deadline.clock.sleep,
@@ -134,7 +138,6 @@ class RetryPolicy:
         )
         return retrying(call)
 
-
-def _can_help(error: BaseException) -> bool:
-    # isinstance first: tenacity hands us SIGTERM's and Ctrl-C's exceptions too, and those must pass.
-    return isinstance(error, QiskitRuntimeError) and error.retryable
+    def _can_help(self, error: BaseException) -> bool:
+        # isinstance first: tenacity hands us SIGTERM's and Ctrl-C's exceptions too, and those must pass.
+        return isinstance(error, self.on) and error.retryable

@@ -17,18 +17,18 @@ from typing import Any, Literal, Protocol
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.fingerprint import fingerprint, request_key
-from prefect_runtime.client.refusals import JobExistsError
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy
 from prefect_runtime.wire.errors import (
     AnswerLostError,
+    ConnectFailedError,
     IdempotencyConflictError,
+    JobExistsError,
     ProtocolError,
     QiskitRuntimeError,
     RateLimitedError,
     ServerError,
     SubmissionUnknownError,
-    TransportError,
 )
 from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
 
@@ -41,6 +41,8 @@ UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large reque
 LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
 LOOK_UPS_AT_LEAST = 10  # within the settling time: a short one is not over before the first pause
 CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
+RATE_LIMIT_SECONDS = 900.0  # how long we go on offering a job to a server that says 429
+FIRST_RATE_LIMIT_PAUSE, LONGEST_RATE_LIMIT_PAUSE = 1.0, 60.0  # where it does not say how long to wait
 MAX_POSTS = 3  # the first, and two after an absence was proved
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
 """How long after the intent a job may still turn up in the server's list. No promise of IBM's is known: measured values
@@ -297,7 +299,7 @@ class _Submission:
             try:
                 job_id = self._post(card, prepared)
             except JobExistsError as taken:
-                return self.attach(card, self._client.job(taken.job_id or ""))
+                return self.attach(card, self._check_same_request(card, self._client.job(taken.job_id or "")))
             except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
                 _log.warning("request %s: it is not known whether the job was made (%s)", card.key, ambiguous)
                 found = self.settle(card, 0.0)
@@ -310,17 +312,24 @@ class _Submission:
     def _post(self, card: Card, prepared: Prepared) -> str:
         """Send the request once; again only after what proves that the server has not taken it."""
         body = self._body(card, prepared)
-        seconds = POST_TIMES * self._client.request_timeout + len(prepared.params) / UPLOAD_BYTES_PER_SECOND
-        deadline = Deadline(seconds, self._client.clock)
+        client = self._client
+        seconds = POST_TIMES * client.request_timeout + len(prepared.params) / UPLOAD_BYTES_PER_SECOND
+        patience = Deadline(RATE_LIMIT_SECONDS, client.clock)
+        pause = FIRST_RATE_LIMIT_PAUSE
 
         def post() -> str:
-            try:
-                return self._client.run_job(body, prepared.params, deadline=deadline)
-            except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
-                ambiguous.retryable = False  # never repeated here: it is looked up first
-                raise
+            return client.run_job(body, prepared.params, deadline=Deadline(seconds, client.clock))
 
-        return _PROVABLY_NOT_TAKEN.run(post, Deadline(self._client.request_timeout, self._client.clock))
+        while True:
+            try:
+                return _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock))
+            except RateLimitedError as limited:
+                told = limited.retry_after if limited.retry_after is not None else pause
+                pause = min(2 * pause, LONGEST_RATE_LIMIT_PAUSE)
+                if told >= patience.remaining():
+                    raise
+                _log.info("request %s: the server takes no more jobs now; again in %.0f s", card.key, told)
+                client.clock.sleep(told)
 
     def _body(self, card: Card, prepared: Prepared) -> dict[str, Any]:
         request, credentials = self._request, self._client.credentials
@@ -350,9 +359,14 @@ class _Submission:
         matches = jobs_of(self._client, card.key)
         if not matches:
             return None
-        if self._request.idempotency_key is not None and _fingerprint_tag(card) not in matches[0].tags:
-            raise conflict(card, matches[0].id)
+        self._check_same_request(card, matches[0])
         return settle_duplicates(self._client, self._journal, card, matches)
+
+    def _check_same_request(self, card: Card, job: JobDocument) -> JobDocument:
+        """Return a job that has our key, if it is our request's: an explicit key may have been used for another."""
+        if self._request.idempotency_key is not None and _fingerprint_tag(card) not in job.tags:
+            raise conflict(card, job.id)
+        return job
 
     def seconds_since(self, card: Card) -> float:
         """Return for how long a request that another process has sent can be over at least.
@@ -375,23 +389,28 @@ class _Submission:
             SubmissionUnknownError: Neither can be had.
         """
         deadline = Deadline(max(0.0, self._settle_seconds - age), self._client.clock)
-        clean, looks = 0, 0
-        needed = CLEAN_LOOK_UPS if self._settle_seconds else 1
+        # Once the settling time is over, one clean answer says as much as the last of several that span it.
+        needed = 1 if deadline.expired else CLEAN_LOOK_UPS
+        clean = looks = 0
         while True:
+            over = deadline.expired
+            answered = True
             try:
                 found = self.look_at_server(card)
-            except (TransportError, ServerError, RateLimitedError):
-                found = None
-            else:
-                clean += 1
+            except IdempotencyConflictError:
+                raise
+            except QiskitRuntimeError as error:
+                _log.warning("request %s: could not look for its job (%s)", card.key, error)
+                found, answered = None, False
             if found is not None:
                 return found
-            if deadline.expired:
+            clean += answered
+            if over:
                 break
             pause = min(LOOK_UP_PAUSES[min(looks, len(LOOK_UP_PAUSES) - 1)], self._settle_seconds / LOOK_UPS_AT_LEAST)
             looks += 1
             self._client.clock.sleep(min(pause, deadline.remaining()))
-        if clean < needed:
+        if clean < needed or not answered:
             raise self._unknown(card, "the server could not be asked often enough")
         if self._client.credentials.channel == "classic":
             # Not every classic server stores tags: an empty answer of one that does not proves nothing.
@@ -441,12 +460,13 @@ def settle_duplicates(
     """Return the one job to keep of those with the request's key; cancel the others where that is still possible.
 
     There is more than one only if the server's list was stale for longer than the settling time. Kept is the one the
-    card names, else one that is done, else the oldest: everybody who looks decides alike.
+    card names, else one that is done, else the oldest that still can be: everybody who looks decides alike.
     """
     oldest_first = sorted(matches, key=lambda job: (job.created or "", job.id))
     known = [job for job in oldest_first if job.id == card.job_id]
     done = [job for job in oldest_first if job.status is JobStatus.DONE]
-    kept = (known or done or oldest_first)[0]
+    alive = [job for job in oldest_first if not job.is_final]
+    kept = (known or done or alive or oldest_first)[0]
     others = [job for job in oldest_first if job.id != kept.id]
     if others:
         ids = [job.id for job in others]
@@ -466,8 +486,8 @@ def _cancel_duplicate(client: RuntimeClient, job: JobDocument) -> None:
         _log.warning("job %s: a duplicate that could not be cancelled (%s)", job.id, error)
 
 
-# Errors of this kind prove that nothing was taken: no connection, or 429. Everything else has `retryable` False here.
-_PROVABLY_NOT_TAKEN = RetryPolicy(attempts=8, first=0.3, cap=8.0)
+# No connection proves that nothing was taken; of all other errors only 429 does.
+_UNREACHABLE = RetryPolicy(attempts=8, first=0.3, cap=8.0, on=(ConnectFailedError,))
 
 
 def _fingerprint_tag(card: Card) -> str:

@@ -115,6 +115,8 @@ class Transport:
                 return self._read(response, deadline, where)
         except requests.RequestException as error:
             raise self._translate(error, where) from None
+        except OSError as error:  # requests' own word for a CA bundle that is not there
+            raise ConfigurationError(f"{where}: cannot be sent ({type(error).__name__}). Check verify.") from None
         finally:
             current_deadline.reset(reset)
 
@@ -165,8 +167,12 @@ def _failed_to_connect(error: requests.RequestException) -> bool:
     if isinstance(inner, urllib3.exceptions.ProxyError):
         return True  # the tunnel was not built, so nothing of ours went through it
     if isinstance(inner, urllib3.exceptions.SSLError):
-        return "CERTIFICATE_VERIFY_FAILED" in str(inner) or "handshake" in str(inner).lower()
+        return any(word in str(inner) for word in _TLS_NOT_BUILT)
     return isinstance(inner, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
+_TLS_NOT_BUILT = ("CERTIFICATE_VERIFY_FAILED", "HANDSHAKE", "handshake", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says when there never was a connection that a request could have gone through."""
 
 
 def _without_query(url: str) -> str:

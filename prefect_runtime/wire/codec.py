@@ -41,11 +41,13 @@ class RuntimeEncoder(json.JSONEncoder):
             return _tagged("complex", [o.real, o.imag])
         if isinstance(o, set | frozenset):
             return _tagged("set", list(o))
+        if isinstance(o, Mapping):
+            return dict(o)
         numpy = sys.modules.get("numpy")
         if numpy is not None:
             if isinstance(o, numpy.ndarray):
                 return _tagged("ndarray", o.tolist() if o.dtype == object else _pack_array(o))
-            if isinstance(o, numpy.generic):
+            if isinstance(o, numpy.generic) and not isinstance(o.item(), numpy.generic):  # not so a longdouble
                 return o.item()
         if "qiskit" in sys.modules:
             from prefect_runtime.wire import qiskit_values
@@ -120,6 +122,13 @@ def decode(text: str) -> Any:
     return json.loads(text, object_hook=_revive)
 
 
+class MetadataDecoder(json.JSONDecoder):
+    """Reads the metadata of a circuit, which is JSON text of its own within QPY."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, object_hook=_revive, **kwargs)
+
+
 class ResultDecoder:
     """Turns the text of a result or interim result into a value. Subclass it and pass the *class* as ``decoder``."""
 
@@ -137,8 +146,8 @@ class ResultDecoder:
             return decode(data)
         except json.JSONDecodeError:
             return data
-        except RecursionError:
-            raise ResultDecodeError("The result is nested too deeply to be read.") from None
+        except (RecursionError, ValueError) as error:  # ValueError: a number with thousands of digits
+            raise ResultDecodeError(f"The result cannot be read ({type(error).__name__}).") from None
 
 
 def _revive(obj: dict[str, Any]) -> Any:
@@ -196,7 +205,10 @@ def _revive_array(obj: dict[str, Any]) -> Any:
 
     value = obj["__value__"]
     if not isinstance(value, str):
-        return np.array(value)
+        try:
+            return np.array(value)
+        except ValueError:  # rows of different lengths
+            return np.array(value, dtype=object)
     data = unpack(value)
     buffer = io.BytesIO(data)
     shape, _, dtype = _npy_header(buffer)
@@ -243,6 +255,6 @@ def unpack(text: str) -> bytes:
 _REVIVERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "datetime": lambda obj: dt.datetime.fromisoformat(obj["__value__"]),
     "complex": lambda obj: complex(*obj["__value__"]),
-    "set": lambda obj: set(obj["__value__"]),
+    "set": lambda obj: {tuple(item) if isinstance(item, list) else item for item in obj["__value__"]},
     "ndarray": _revive_array,
 }

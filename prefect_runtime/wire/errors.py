@@ -26,6 +26,7 @@ The seed's names are the trunk; the rest says what a caller can do next, never w
        ├─ RuntimeJobFailureError          .reason .reason_code
        │  └─ RuntimeJobMaxTimeoutError    ran longer than max_execution_time
        ├─ RuntimeInvalidStateError        not possible in the job's state
+       │  └─ JobExistsError               409 to a job request: its key has a job already (never leaves the client)
        ├─ JobTimeoutError (TimeoutError)  we stopped waiting; the job may still run
        ├─ InterimResultsUnavailableError  this channel has no stream
        ├─ ResultDecodeError               the result arrived, but cannot be read
@@ -276,6 +277,10 @@ class RuntimeJobMaxTimeoutError(RuntimeJobFailureError):
 
 class RuntimeInvalidStateError(QiskitRuntimeError):
     """Not possible in the state the job (or its stream) is in."""
+
+
+class JobExistsError(RuntimeInvalidStateError):
+    """409 to a job request: the server has a job with this request's key, `job_id` (embedded runtime)."""
 
 
 class JobTimeoutError(QiskitRuntimeError, TimeoutError):

@@ -193,7 +193,7 @@ def _usage(value: Any) -> float | None:
     for name in ("qpu_charge_time_seconds", "quantum_seconds", "seconds"):  # newest API version first
         seconds = value.get(name)
         if isinstance(seconds, int | float):
-            return float(seconds)
+            return _float(seconds)
     return None
 
 
@@ -205,8 +205,15 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _float(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
+
+
 def _int(value: Any) -> int | None:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -226,7 +233,10 @@ def parse_time(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ProtocolError(f"Not an ISO 8601 timestamp: {text[:40]!r}") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:  # the first or last day there is, in another zone
+        raise ProtocolError(f"Not a timestamp of this age: {text[:40]!r}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +274,7 @@ class ProgramDocument:
             id=doc["id"],
             name=_text(doc.get("name")) or doc["id"],
             description=_text(doc.get("description")),
-            max_execution_time=float(cost) if isinstance(cost, int | float) else None,
+            max_execution_time=_float(cost),
             is_public=bool(doc.get("is_public")),
             spec=doc["spec"] if isinstance(doc.get("spec"), Mapping) else {},
             data=_text(doc.get("data")) or None,
@@ -309,5 +319,5 @@ class DiscoveryDocument:
                 instance=str(doc["instance"]),
                 protocol=int(doc["protocol"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise ProtocolError("The embedded runtime's discovery file is not readable.") from None

@@ -17,7 +17,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Pauli, PauliList, SparsePauliOp
 
-from prefect_runtime.wire.codec import encode_result, pack, unpack
+from prefect_runtime.wire.codec import MetadataDecoder, RuntimeEncoder, encode_result, pack, unpack
 from prefect_runtime.wire.errors import ResultDecodeError
 
 MAX_QPY_VERSION = 17  # what IBM's sampler and estimator accept is 13 to 17 (ibm-quantum-schemas 0.13)
@@ -38,17 +38,14 @@ def _tag(name: str, value: Any) -> dict[str, Any]:
 
 def _encode_circuit(circuit: QuantumCircuit) -> dict[str, Any]:
     buffer = io.BytesIO()
-    qpy.dump(circuit, buffer, version=min(MAX_QPY_VERSION, qpy.QPY_VERSION))
+    qpy.dump(circuit, buffer, RuntimeEncoder, version=min(MAX_QPY_VERSION, qpy.QPY_VERSION))
     return _tag("QuantumCircuit", pack(buffer.getvalue()))
 
 
 def _encode_operator(operator: Any) -> dict[str, Any]:
-    settings = operator.settings
-    data = settings["data"]
-    if isinstance(data, PauliList):
-        settings["data"] = data.to_labels()
     kind = type(operator)
-    return {"__type__": "settings", "__module__": kind.__module__, "__class__": kind.__name__, "__value__": settings}
+    place = {"__module__": kind.__module__, "__class__": kind.__name__}
+    return {"__type__": "settings", **place, "__value__": operator.settings}
 
 
 def _encode_bindings(bindings: BindingsArray) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def _revive_circuit(obj: dict[str, Any]) -> QuantumCircuit:
         raise ResultDecodeError(
             f"A circuit in the answer is QPY version {data[6]}; below {MIN_QPY_VERSION} is refused."
         )
-    circuits = qpy.load(io.BytesIO(data))
+    circuits = qpy.load(io.BytesIO(data), MetadataDecoder)
     return circuits[0]
 
 

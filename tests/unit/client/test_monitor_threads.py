@@ -1,0 +1,205 @@
+"""Waiting by many: who is called where, who shares what, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prefect_runtime.client.monitor import JobMonitor
+from prefect_runtime.client.retry import Deadline
+from prefect_runtime.wire.models import JobDocument, JobStatus
+
+if TYPE_CHECKING:
+    from conftest import FakeClock
+
+Status = Callable[[float], str]
+
+
+class Server:
+    """Jobs whose status is one function of time; counts queries."""
+
+    has_feed = False
+
+    def __init__(self, clock: FakeClock, status: Status) -> None:
+        self._clock, self._status, self._lock = clock, status, threading.Lock()
+        self.started = clock.monotonic()
+        self.queries: list[str] = []
+        self.ids = [f"j{number}" for number in range(50)]
+
+    def _document(self, job_id: str) -> JobDocument:
+        return JobDocument.parse({"id": job_id, "status": self._status(self._clock.monotonic() - self.started)})
+
+    def job(self, job_id: str, **_: Any) -> JobDocument:
+        with self._lock:
+            self.queries.append(job_id)
+        return self._document(job_id)
+
+    def jobs(self, *, limit: int = 200, offset: int = 0, **_: Any) -> list[JobDocument]:
+        with self._lock:
+            self.queries.append("list")
+        return [self._document(job_id) for job_id in self.ids[offset : offset + limit]]
+
+    def open_feed(self) -> Any:
+        raise AssertionError("there is none")
+
+
+def steps(now: float) -> str:
+    return "Queued" if now < 60 else "Running" if now < 120 else "Completed"
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "job-monitor"]
+
+
+def no_watcher_is_left() -> bool:
+    limit = time.monotonic() + 5
+    while watchers() and time.monotonic() < limit:
+        time.sleep(0.001)
+    return not watchers()
+
+
+def test_news_is_told_in_the_callers_thread_once_per_status(clock: FakeClock) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def on_change(document: JobDocument) -> None:
+        told.append((document.id, document.word, threading.current_thread().name))
+
+    monitor = JobMonitor(Server(clock, steps), clock=clock)
+    monitor.wait(["j0", "j1"], deadline=Deadline(None, clock), on_change=on_change)
+    here = threading.current_thread().name
+    for job_id in ("j0", "j1"):
+        assert [news[1:] for news in told if news[0] == job_id] == [
+            ("Queued", here), ("Running", here), ("Completed", here),
+        ]  # fmt: skip
+
+
+def test_every_waiter_is_told_whenever_it_came(clock: FakeClock) -> None:
+    told: dict[float, list[str]] = {0.0: [], 90.0: [], 500.0: []}
+    server = Server(clock, lambda now: steps(now) if now < 120 or now > 600 else "Running")
+    monitor = JobMonitor(server, clock=clock)
+
+    def wait(after: float) -> None:
+        clock.sleep(after)
+        monitor.wait(
+            ["j0"], deadline=Deadline(None, clock), on_change=lambda document: told[after].append(document.word)
+        )
+
+    threads = [threading.Thread(target=wait, args=(after,)) for after in told]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert told == {
+        0.0: ["Queued", "Running", "Completed"], 90.0: ["Running", "Completed"], 500.0: ["Running", "Completed"],
+    }  # fmt: skip
+
+
+def test_a_callback_that_raises_ends_its_own_wait_and_no_other(clock: FakeClock) -> None:
+    monitor = JobMonitor(Server(clock, steps), clock=clock)
+    ended: list[Any] = []
+
+    def fail(document: JobDocument) -> None:
+        raise KeyError(document.word)
+
+    def wait(on_change: Any) -> None:
+        try:
+            ended.append(monitor.wait(["j0"], deadline=Deadline(None, clock), on_change=on_change)["j0"].status)
+        except KeyError as error:
+            ended.append(error.args[0])
+
+    threads = [threading.Thread(target=wait, args=(on_change,)) for on_change in (fail, None)]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert ended == ["Queued", JobStatus.DONE]
+
+
+def test_a_slow_callback_does_not_stop_the_watcher(clock: FakeClock) -> None:
+    server = Server(clock, steps)
+    seen: list[int] = []
+
+    def slow(document: JobDocument) -> None:
+        clock.sleep(30)
+        seen.append(len(server.queries))
+
+    JobMonitor(server, clock=clock).wait(["j0"], deadline=Deadline(None, clock), on_change=slow)
+    assert seen[0] > 3
+
+
+def test_the_thread_ends_with_the_last_waiter_and_starts_again(clock: FakeClock) -> None:
+    monitor = JobMonitor(Server(clock, steps), clock=clock)
+    for _ in range(3):
+        monitor.wait(["j0"], deadline=Deadline(200, clock))
+        assert no_watcher_is_left()
+    monitor.wait(["j1"], deadline=Deadline(0, clock))
+    assert no_watcher_is_left()
+
+
+def test_nothing_is_asked_once_nobody_waits(clock: FakeClock) -> None:
+    server = Server(clock, lambda now: "Queued")
+    JobMonitor(server, clock=clock).wait(["j0"], deadline=Deadline(100, clock))
+    assert no_watcher_is_left()
+    asked = len(server.queries)
+    clock.sleep(1000)
+    assert len(server.queries) == asked
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one job", "a job each"])
+def test_fifty_threads_wait_with_one_watcher(same: bool, clock: FakeClock) -> None:
+    server = Server(clock, steps)
+    monitor = JobMonitor(server, clock=clock)
+    ended: list[JobStatus | None] = []
+    most: list[int] = []
+
+    def wait(job_id: str) -> None:
+        found = monitor.wait([job_id], deadline=Deadline(None, clock))
+        most.append(len(watchers()))
+        ended.append(found[job_id].status)
+
+    threads = [threading.Thread(target=wait, args=("j0" if same else job_id,)) for job_id in server.ids]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert ended == [JobStatus.DONE] * 50
+    assert max(most) <= 1
+    assert no_watcher_is_left()
+    assert len(server.queries) < (100 if same else 600)
+
+
+def test_deadlines_of_many_hold_each_for_itself(clock: FakeClock) -> None:
+    monitor = JobMonitor(Server(clock, lambda now: "Queued"), clock=clock)
+    start, ended = clock.monotonic(), {}
+
+    def wait(seconds: float) -> None:
+        monitor.wait(["j0"], deadline=Deadline(start + seconds - clock.monotonic(), clock))
+        ended[seconds] = clock.monotonic() - start
+
+    times = [10.5, 20.25, 300.125, 3000.0]
+    threads = [threading.Thread(target=wait, args=(seconds,)) for seconds in times]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert ended == {seconds: seconds for seconds in times}
+
+
+def test_the_shortest_wait_of_many_is_the_pause_while_it_is_there(clock: FakeClock) -> None:
+    server = Server(clock, lambda now: "Completed" if now > 1000 else "Queued")
+    monitor = JobMonitor(server, clock=clock)
+    count: list[int] = []
+
+    def impatient() -> None:
+        monitor.wait(["j0"], deadline=Deadline(100, clock), longest_pause=0.5)
+        count.append(len(server.queries))
+
+    threads = [
+        threading.Thread(target=impatient),
+        threading.Thread(target=lambda: monitor.wait(["j0"], deadline=Deadline(None, clock))),
+    ]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert 190 < count[0] < 320
+    assert len(server.queries) - count[0] < 40

@@ -1,0 +1,313 @@
+"""Plain values and NumPy's on the wire: what goes in comes out, and what lies about itself does no harm.
+
+Qiskit's values: test_qiskit_values.py. Against IBM's own encoder: tests/wire.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import io
+import json
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefect_runtime.wire import codec
+from prefect_runtime.wire.codec import ResultDecoder, RuntimeEncoder, decode, encode_inputs, encode_result
+from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
+
+INF, NAN = math.inf, math.nan
+TAGS = sorted(codec.QISKIT_TAGS | {"ndarray", "complex", "set", "datetime", "nobody's"})
+
+
+def round_trip(value: Any) -> Any:
+    return decode(encode_result(value))
+
+
+def tagged(tag: str, value: Any, **more: Any) -> str:
+    return json.dumps({"__type__": tag, "__value__": value, **more})
+
+
+def npy(header: str, data: bytes = b"", version: tuple[int, int] = (1, 0)) -> str:
+    """Return the wire form of an npy file with that header."""
+    text = header.encode() + b"\n"
+    size = len(text).to_bytes(2 if version == (1, 0) else 4, "little")
+    return codec.pack(b"\x93NUMPY" + bytes(version) + size + text + data)
+
+
+# Round trips
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, 0, -1, 2**80, 0.1, -0.0, INF, "", "é ☃ \U0001f600", "_poison_pill", [], {}, [1, [2, {"a": None}]],
+        1 + 2j, complex(1, INF), complex(-INF, 0.0), complex(0.0, -0.0),
+        dt.datetime(2024, 1, 2, 3, 4, 5, 6), dt.datetime(2024, 1, 2, tzinfo=dt.UTC),
+        dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+        set(), {1, "a", 2.5}, {(0, 1), (1, 2)},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_goes_in_comes_out(value: Any) -> None:
+    again = round_trip(value)
+    assert type(again) is type(value)
+    assert repr(again) == repr(value) if not isinstance(value, set) else again == value
+
+
+def test_nan_stays_nan_in_each_part() -> None:
+    assert math.isnan(round_trip(NAN))
+    again = round_trip(complex(NAN, 1.0))
+    assert (math.isnan(again.real), again.imag) == (True, 1.0)
+
+
+def test_containers_that_json_has_one_word_for_come_back_as_the_plain_one() -> None:
+    assert round_trip({"a": (1, (2, 3))}) == {"a": [1, [2, 3]]}
+    assert round_trip(frozenset({1})) == {1}
+    assert round_trip({1: "a"}) == {"1": "a"}
+
+
+def test_a_date_comes_back_as_its_midnight() -> None:
+    assert round_trip(dt.date(2024, 1, 2)) == dt.datetime(2024, 1, 2)
+
+
+DTYPES = """? i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16 >i4 >f8 U5 S5 M8[us] m8[s] V4 V0"""
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES.split())
+def test_arrays_keep_dtype_shape_and_elements(dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.zeros(shape, dtype=dtype)
+    if array.size and array.dtype.kind not in "VmM":
+        array.flat[0] = "x" if array.dtype.kind in "US" else 1
+    again = round_trip({"a": [array]})["a"][0]
+    assert (again.dtype, again.shape) == (array.dtype, shape)
+    np.testing.assert_array_equal(again, array)
+
+
+def test_arrays_of_any_layout_keep_their_elements() -> None:
+    array = np.arange(24.0).reshape(2, 3, 4)
+    for view in (array.T, array[:, ::-1], np.asfortranarray(array), np.broadcast_to(1.5, (2, 2))):
+        np.testing.assert_array_equal(round_trip(view), view)
+
+
+def test_structured_arrays_keep_their_fields() -> None:
+    array = np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")])
+    assert round_trip(array).tolist() == [(1, 2.5)]
+
+
+@pytest.mark.parametrize("objects", [[None, "a"], [{"a": 1}, {}], [[1, 2], [3]], [[], []], []], ids=repr)
+def test_arrays_of_objects_keep_their_elements(objects: list[Any]) -> None:
+    array = np.empty(len(objects), dtype=object)
+    array[:] = objects
+    again = round_trip(array)
+    assert isinstance(again, np.ndarray)
+    assert again.tolist() == objects
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [kind(1) for kind in (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
+                          np.float16, np.float32, np.float64, np.complex64, np.complex128, np.str_)],
+    ids=lambda scalar: type(scalar).__name__,
+)  # fmt: skip
+def test_numpy_scalars_become_the_python_value_they_equal(scalar: Any) -> None:
+    again = round_trip([scalar])[0]
+    assert again == scalar.item()
+    assert type(again) is type(scalar.item())
+    assert decode(encode_inputs({"a": scalar}))["a"] == scalar.item()
+
+
+@pytest.mark.parametrize("scalar", [np.float32("nan"), np.float64("inf"), np.complex64(complex(1, INF))], ids=repr)
+def test_numpy_scalars_keep_what_is_not_finite(scalar: Any) -> None:
+    assert repr(round_trip(scalar)) == repr(scalar.item())
+
+
+# Texts of results
+
+
+@pytest.mark.parametrize("text", ["", "Traceback (most recent call last)", "{'a': 1}", "[1, 2", "\ufeff[]", "nul"])
+def test_text_that_is_not_json_comes_back_unchanged(text: str) -> None:
+    assert ResultDecoder.decode(text) == text
+
+
+def test_utf_8_is_kept() -> None:
+    assert ResultDecoder.decode('"é ☃"') == "é ☃"
+    assert ResultDecoder.decode("é ☃") == "é ☃"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_result_nested_too_deeply_is_a_decode_error(text: str) -> None:
+    with pytest.raises(ResultDecodeError):
+        ResultDecoder.decode(text)
+
+
+def test_a_number_of_too_many_digits_is_a_decode_error_or_text() -> None:
+    """Python refuses integers of more than 4300 digits with a plain ValueError."""
+    text = "9" * 5000
+    with contextlib.suppress(ResultDecodeError):
+        assert ResultDecoder.decode(text) == text
+
+
+# Tags that lie
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_tag_without_a_value_stays_a_plain_dict(tag: str) -> None:
+    assert ResultDecoder.decode(json.dumps({"__type__": tag})) == {"__type__": tag}
+
+
+@pytest.mark.parametrize("tag", [None, 5, ["ndarray"], {"a": 1}, "nobody's", "to_json", "Result", "spmatrix", "_json"])
+def test_a_tag_that_is_not_ours_stays_a_plain_dict(tag: Any) -> None:
+    assert ResultDecoder.decode(tagged(tag, [1])) == {"__type__": tag, "__value__": [1]}
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("datetime", 5), ("datetime", "yesterday"), ("datetime", None),
+        ("complex", 5), ("complex", [1, 2, 3]), ("complex", ["a", "b"]), ("complex", None),
+        ("set", 5), ("set", None), ("set", [{"a": 1}]),
+        ("ndarray", "x"), ("ndarray", "é"), ("ndarray", ""), ("ndarray", codec.pack(b"no npy")),
+        ("ndarray", base64.b64encode(b"no zlib").decode()),
+        ("QuantumCircuit", 5), ("QuantumCircuit", "x"), ("QuantumCircuit", codec.pack(b"no qpy")),
+        ("BitArray", {}), ("BitArray", {"array": 5, "num_bits": 3}), ("DataBin", {"fields": 5, "shape": []}),
+        ("PrimitiveResult", {"pub_results": 5}), ("PubResult", []), ("BindingsArray", {"shape": [], "data": 5}),
+        ("ObservablesArray", {"QQ": 1}), ("SamplerPubResult", {"nonsense": 1}),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_what_its_tag_says_is_a_decode_error_that_names_the_tag(tag: str, value: Any) -> None:
+    with pytest.raises(ResultDecodeError) as caught:
+        ResultDecoder.decode(tagged(tag, value))
+    if "compressed" not in str(caught.value) and "circuit" not in str(caught.value):
+        assert repr(tag) in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just("XX"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["data", "array", "num_bits", "shape", "fields", "pub_results", "metadata", "coeffs", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(tag=st.sampled_from(TAGS), value=JSON, kind=st.sampled_from(["SparsePauliOp", "Pauli", "PauliList", "Popen"]))
+def test_no_value_under_any_tag_raises_anything_but_a_decode_error(tag: str, value: Any, kind: str) -> None:
+    text = tagged(tag, value, __module__="qiskit.quantum_info.operators.symplectic", __class__=kind)
+    try:
+        ResultDecoder.decode(text)
+    except ResultDecodeError as error:
+        assert len(str(error)) < 300
+
+
+# Sizes
+
+
+def test_what_unpacks_to_more_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "MAX_DECODED_BYTES", 1000)
+    assert codec.unpack(codec.pack(b"\0" * 1000)) == b"\0" * 1000
+    with pytest.raises(ResultDecodeError, match="larger than 1000"):
+        codec.unpack(codec.pack(b"\0" * 1001))
+    with pytest.raises(ResultDecodeError, match="larger"):
+        ResultDecoder.decode(tagged("ndarray", codec.pack(b"\0" * 50_000_000)))
+
+
+@pytest.mark.parametrize("cut", [1, 3, 8])
+def test_a_compressed_value_that_is_cut_off_is_refused(cut: int) -> None:
+    whole = zlib.compress(b"something longer than that")
+    with pytest.raises(ResultDecodeError, match="cut off"):
+        codec.unpack(base64.b64encode(whole[:-cut]).decode())
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(40,)", "(4294967296, 4294967296)"])
+def test_an_array_header_that_promises_more_than_there_is_is_refused(shape: str, version: tuple[int, int]) -> None:
+    text = npy(f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}", b"\0" * 16, version)
+    with pytest.raises(ResultDecodeError, match="shorter"):
+        ResultDecoder.decode(tagged("ndarray", text))
+
+
+def test_pickles_in_arrays_are_never_loaded() -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    for data in (buffer.getvalue(), b"\x80\x04N."):
+        with pytest.raises(ResultDecodeError):
+            ResultDecoder.decode(tagged("ndarray", codec.pack(data)))
+
+
+def test_an_npy_version_we_do_not_know_is_refused_by_name() -> None:
+    text = npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}", b"\0" * 8, (3, 0))
+    with pytest.raises(ResultDecodeError, match=r"\(3, 0\)"):
+        ResultDecoder.decode(tagged("ndarray", text))
+
+
+# Inputs that cannot be sent
+
+
+class Unknown:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("inputs", "place", "why"),
+    [
+        ({"a": Unknown()}, "inputs['a']", "Unknown"),
+        ({"a": [1, {"b": (0, Unknown())}]}, "inputs['a'][1]['b'][1]", "Unknown"),
+        ({"a": {"b": b"bytes"}}, "inputs['a']['b']", "bytes"),
+        ({"a": [0, {Unknown()}]}, "inputs['a'][1]", "Unknown"),
+        ({"a": {(1, 2): 3}}, "inputs['a']", "tuple"),
+        ({"a": len}, "inputs['a']", "builtin_function_or_method"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "inputs",
+)
+def test_the_place_and_type_of_what_cannot_be_sent_are_named(inputs: dict[str, Any], place: str, why: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        encode_inputs(inputs)
+    assert f"Cannot encode {place}: " in str(caught.value)
+    assert why in str(caught.value)
+    assert "Nothing was sent" in str(caught.value)
+
+
+def itself() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["a"] = [value, value]
+    return value
+
+
+def deep(levels: int) -> dict[str, Any]:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return {"a": value}
+
+
+@pytest.mark.parametrize("inputs", [itself(), deep(2_000), deep(50_000)], ids=["itself", "deep", "very deep"])
+def test_inputs_that_never_end_or_nearly_so_are_refused_with_a_short_message(inputs: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="nested more than") as caught:
+        encode_inputs(inputs)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_an_extended_float_is_refused_with_its_type() -> None:
+    with pytest.raises(ConfigurationError, match=r"inputs\['a'\].*longdouble"):
+        encode_inputs({"a": np.longdouble(1)})
+
+
+def test_the_encoder_refuses_what_it_does_not_know_and_never_sends_nothing_instead() -> None:
+    for value in (Unknown(), Unknown, len, b"", object()):
+        with pytest.raises(TypeError, match="no JSON form"):
+            json.dumps(value, cls=RuntimeEncoder)
