@@ -307,7 +307,7 @@ class _Submission:
                     return self.attach(card, found)
                 continue  # proved absent: the same request, the same key
             return self._acknowledge(card, job_id)
-        raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found")
+        raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
 
     def _post(self, card: Card, prepared: Prepared) -> str:
         """Send the request once; again only after what proves that the server has not taken it."""
@@ -411,10 +411,10 @@ class _Submission:
             looks += 1
             self._client.clock.sleep(min(pause, deadline.remaining()))
         if clean < needed or not answered:
-            raise self._unknown(card, "the server could not be asked often enough")
+            raise self._unknown(card, "the server could not be asked often enough") from None
         if self._client.credentials.channel == "classic":
             # Not every classic server stores tags: an empty answer of one that does not proves nothing.
-            raise self._unknown(card, "this server may not keep tags, so its silence proves nothing")
+            raise self._unknown(card, "this server may not keep tags, so its silence proves nothing") from None
         return None
 
     def attach(self, card: Card, job: JobDocument) -> Card:
