@@ -105,6 +105,7 @@ class JobMonitor:
         self._watches: dict[str, _Watch] = {}
         self._thread: threading.Thread | None = None
         self._feed: Feed | None = None
+        self._feed_changes = 0  # how often the feed came or went
         self._random = random.Random()  # noqa: S311 - jitter
 
     def wait(
@@ -189,13 +190,16 @@ class JobMonitor:
         self._feed = feed or None
         try:
             while (due := self._next_due()) is not None:
+                seen = self._feed_changes
                 try:
                     self._ask(due)
                 except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
                     _log.exception("the watcher of jobs stumbled; it goes on")
                 with self._lock:
+                    # An answer may be older than the feed: what happened between the two would be told by nobody.
+                    again = self._feed_changes != seen
                     for job_id in due:
-                        self._plan_next(job_id)
+                        self._plan_next(job_id, at_once=again)
         finally:
             if feed:
                 feed.close()
@@ -291,9 +295,12 @@ class JobMonitor:
                     watch.error = error
                 _notify(watch)
 
-    def _plan_next(self, job_id: str) -> None:
+    def _plan_next(self, job_id: str, *, at_once: bool) -> None:
         watch = self._watches.get(job_id)
         if watch is None:
+            return
+        if at_once:
+            watch.due = watch.not_before
             return
         watch.rounds += 1
         running = watch.document is not None and watch.document.status is JobStatus.RUNNING
@@ -311,6 +318,7 @@ class JobMonitor:
     def _feed_state_changed(self) -> None:
         """The feed came or went: what happened around that moment is only found by asking."""
         with self._lock:
+            self._feed_changes += 1
             for watch in self._watches.values():
                 watch.due = watch.not_before
             self._wake.notify()
