@@ -41,9 +41,11 @@ class Server:
     def __init__(self) -> None:
         self.feed = QuietFeed()
         self.queries = 0
+        self.asked = threading.Event()
 
     def open_feed(self) -> QuietFeed:
-        """Open the feed."""
+        """Open the feed, once the first query is under way."""
+        assert self.asked.wait(5)
         return self.feed
 
     def job(self, job_id: str, **_: object) -> JobDocument:
@@ -51,6 +53,7 @@ class Server:
         self.queries += 1
         word = "Running" if self.queries == 1 else "Completed"
         if self.queries == 1:
+            self.asked.set()
             assert self.feed.opened.wait(5)
             time.sleep(0.05)  # the feed says that it is open while this answer is on its way
         return JobDocument.parse({"id": job_id, "status": word})
