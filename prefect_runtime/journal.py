@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,7 +67,20 @@ class Memory:
 
     def put(self, key: str, known: Known) -> None:
         """Remember a card."""
-        self._entries[key] = known
+        self._put(key, known)
+
+    def first_free(self, chain: str, first_key: str) -> int:
+        """Return the number below which tasks of this process have all numbers of equal requests of an execution."""
+        number = self._entries.get(f"{chain} {first_key}")
+        return number if isinstance(number, int) else 0
+
+    def took(self, chain: str, first_key: str, number: int) -> None:
+        """Remember that a number is taken; only a start for the next search, which counts on nothing."""
+        if number == self.first_free(chain, first_key):
+            self._put(f"{chain} {first_key}", number + 1)
+
+    def _put(self, key: str, value: object) -> None:
+        self._entries[key] = value
         while len(self._entries) > MOST_REMEMBERED:
             self._entries.pop(next(iter(self._entries)))
 
@@ -107,13 +121,15 @@ class PrefectJournal:
 
         Equal requests of one execution are numbered: the first whose number no other task of it has, is ours.
         """
-        occurrence = 0
+        chain, first_key = self._execution.chain, card_of(0, 0).key
+        occurrence = 0 if explicit else self._memory.first_free(chain, first_key)
         with _prefect() as client:
             while True:
                 last = occurrence + (1 if explicit else LOOK_AHEAD)
                 blanks = [card_of(number, 0) for number in range(occurrence, last)]
                 card, written = self._take(client, blanks, card_of, explicit=explicit)
                 if card is not None:
+                    self._memory.took(chain, first_key, card.occurrence)
                     return card
                 taken = [blank.key in written and not self._may_have(written[blank.key]) for blank in blanks[1:]]
                 occurrence += 1 + (taken.index(False) if False in taken else len(taken))
@@ -269,10 +285,21 @@ class PrefectJournal:
 
 
 def _unclaim(client: SyncPrefectClient, names: list[str]) -> None:
-    """Remove claims: from here on the card speaks."""
-    while names:
-        with contextlib.suppress(ObjectNotFound):
-            client.delete_variable_by_name(names.pop())
+    """Remove claims, without keeping anybody waiting: from here on the card speaks.
+
+    A claim that stays, because the process ends first, does no harm: it is a dead one's, or of a request that has its
+    card. Waiting would: a write that finds Prefect's SQLite locked is tried again by its client after two seconds.
+    """
+    removed = list(names)
+    names.clear()
+    if removed:
+        threading.Thread(target=_delete_variables, args=(client, removed), name="unclaim", daemon=True).start()
+
+
+def _delete_variables(client: SyncPrefectClient, names: Sequence[str]) -> None:
+    for name in reversed(names):
+        with contextlib.suppress(Exception):  # gone already, or the flow run's client closed meanwhile
+            client.delete_variable_by_name(name)
 
 
 def _read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:

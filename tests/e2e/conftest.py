@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect.settings import (
     PREFECT_API_URL,
@@ -20,8 +21,10 @@ from prefect.settings import (
 from qiskit import QuantumCircuit
 
 from prefect_runtime.client import RuntimeService, discovery
+from prefect_runtime.wire.models import DiscoveryDocument
 
-from .support import Proxy, eventually, running_server
+from .proxy import Proxy
+from .support import eventually, running_server
 
 
 @pytest.fixture(scope="package")
@@ -38,6 +41,18 @@ def server_url(prefect_home: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package", autouse=True)
+def block_slugs_at_start(server_url: str) -> set[str]:
+    """The slugs of the block types that the server had by itself, before any test saved a block."""
+    deadline = time.monotonic() + 10  # it registers them as it starts, which may end after it is healthy
+    while True:
+        answer = httpx.post(f"{server_url}/block_types/filter", json={})
+        slugs = {block_type["slug"] for block_type in answer.raise_for_status().json()}
+        if "quantum-runtime-credentials" in slugs or time.monotonic() > deadline:
+            return slugs
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="package", autouse=True)
 def runtime_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The embedded runtime's folder; what has started in it is stopped at the end."""
     home = tmp_path_factory.mktemp("runtime-home")
@@ -51,7 +66,7 @@ def runtime_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def prefect_settings(server_url: str, prefect_home: Path) -> Iterator[None]:
+def prefect_settings(server_url: str, prefect_home: Path, block_slugs_at_start: set[str]) -> Iterator[None]:
     """Point this process, and those it starts, at the server; not at the user's own profile.
 
     Prefect reads its settings when it is imported, which is long over: `temporary_settings` is for this process, the
@@ -79,7 +94,7 @@ def prefect_settings(server_url: str, prefect_home: Path) -> Iterator[None]:
 
 @pytest.fixture
 def proxy(server_url: str) -> Iterator[Proxy]:
-    """A proxy in front of the server that counts, and breaks what a test wants broken; flows of the test go through it."""
+    """A proxy in front of the server, that counts and refuses; the flows of the test go through it."""
     proxy = Proxy(server_url)
     with temporary_settings({PREFECT_API_URL: proxy.url}):
         yield proxy
@@ -92,6 +107,15 @@ def service(runtime_home: Path, prefect_settings: None) -> Iterator[RuntimeServi
     """A client of the runtime that "local" means here: the far end, where jobs are counted."""
     with RuntimeService() as service:
         yield service
+
+
+@pytest.fixture(scope="package")
+def embedded(service: RuntimeService, runtime_home: Path) -> DiscoveryDocument:
+    """Where that runtime listens, and its token: for blocks that go there by URL."""
+    service.backends()  # starts it
+    found = discovery.find(runtime_home)
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="package")

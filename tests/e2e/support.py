@@ -1,4 +1,4 @@
-"""What the end-to-end tests share besides fixtures: a Prefect server, a proxy in front of it, reading what runs left."""
+"""What the end-to-end tests share besides fixtures: a Prefect server, and reading what runs have left in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +22,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
-    ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterId,
     LogFilter,
@@ -132,16 +130,21 @@ def artifacts(flow_run_id: UUID) -> list[Artifact]:
         return client.read_artifacts(artifact_filter=chosen)
 
 
-def artifacts_by_key(key: str) -> list[Artifact]:
-    """Return the artifacts with a key."""
-    with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+def cards(flow_run_id: UUID) -> list[Artifact]:
+    """Return the job cards of a flow run: Prefect itself keeps a failed run's exception as an artifact without key."""
+    return [artifact for artifact in artifacts(flow_run_id) if artifact.key is not None]
 
 
 def card_fields(flow_run_id: UUID) -> dict[str, Any]:
     """Return the metadata of a flow run's one job card."""
-    (card,) = artifacts(flow_run_id)
+    (card,) = cards(flow_run_id)
     return dict(card.metadata_ or {})
+
+
+def shown(card: Artifact) -> dict[str, str]:
+    """Return what a person reads on a card: the values of its tables of facts, by label."""
+    rows = re.findall(r"^\| (?:\*\*)?([A-Z][^|*]*?)(?:\*\*)? \| (.+?) \|$", str(card.data), re.MULTILINE)
+    return {label: value.strip("`") for label, value in rows}
 
 
 def task_runs(flow_run_id: UUID, *, count: int) -> list[TaskRun]:
@@ -169,11 +172,11 @@ def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:
         return eventually(lines, what=f"a log line with {until!r}")
 
 
-def variable_names() -> list[str]:
-    """Return the names of all Prefect variables."""
+def claims() -> list[str]:
+    """Return the names of all claims: Prefect variables named after a request's key."""
     with get_client(sync_client=True) as client:
-        answer = client.request("POST", "/variables/filter", json={})
-        return [variable["name"] for variable in answer.json()]
+        names = [variable.name for variable in client.read_variables()]
+        return [name for name in names if name.startswith("prt1-")]
 
 
 def execute_again(flow: Flow[..., Any], flow_run_id: UUID, parameters: Mapping[str, Any] | None = None) -> State[Any]:
@@ -188,91 +191,3 @@ def execute_again(flow: Flow[..., Any], flow_run_id: UUID, parameters: Mapping[s
 def jobs_of(service: RuntimeService, flow_run_id: UUID) -> list[str]:
     """Return the ids of a flow run's jobs, as the runtime itself lists them, oldest first."""
     return [job.job_id() for job in reversed(service.jobs(limit=None, tags=[f"prt-run-{flow_run_id}"]))]
-
-
-# A proxy in front of the server
-
-
-_REQUEST_LINE = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/\S*) HTTP/1\.1\r\n")
-_REFUSAL = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
-
-
-class Proxy:
-    """Passes bytes on to a Prefect server, notes every request, and answers 500 to those it is told to refuse."""
-
-    def __init__(self, server_url: str) -> None:
-        host, _, port = server_url.removeprefix("http://").removesuffix("/api").partition(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
-        self.requests: list[str] = []
-        self.refused = re.compile("(?!)")  # nothing
-        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
-
-    def refuse(self, pattern: str) -> None:
-        """From now on answer 500 to requests like this, without passing them on: "PATCH /api/artifacts/"."""
-        self.refused = re.compile(pattern)
-
-    def pass_all(self) -> None:
-        """From now on pass everything on."""
-        self.refused = re.compile("(?!)")
-
-    def api_requests(self) -> list[str]:
-        """Return the requests so far, without logs and events: those are sent in batches, whenever."""
-        return [line for line in self.requests if not re.search(r" /api/(logs|events|health|admin)", line)]
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), name="proxy-connection", daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._target) as server:
-            threading.Thread(target=_pump, args=(server, client), name="proxy-answers", daemon=True).start()
-            while data := _receive(client):
-                for method, path in _REQUEST_LINE.findall(data):
-                    line = f"{method.decode()} {path.decode()}"
-                    self.requests.append(line)
-                    if self.refused.match(line):
-                        _send(client, _REFUSAL)
-                        _shut(client, server)
-                        return
-                if not _send(server, data):
-                    return
-            _shut(server)
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    while (data := _receive(source)) and _send(sink, data):
-        pass
-    _shut(sink)
-
-
-def _receive(source: socket.socket) -> bytes:
-    try:
-        return source.recv(65536)
-    except OSError:
-        return b""
-
-
-def _send(sink: socket.socket, data: bytes) -> bool:
-    try:
-        sink.sendall(data)
-    except OSError:
-        return False
-    return True
-
-
-def _shut(*sockets: socket.socket) -> None:
-    for end in sockets:
-        try:
-            end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass

@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
@@ -17,29 +18,50 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_runtime.client import JobStatus, RuntimeService
 
-from .support import PROJECT, artifacts, jobs_of, log_lines
+from .support import PROJECT, artifacts, jobs_of, log_lines, shown
 
 PRINTED = re.compile(r"^Job (\S+): (\{.*\})$", re.MULTILINE)
 
 
-def run_bell_state(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(PROJECT / "flows" / "bell_state.py")],
-        env=environment,
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
+@dataclass(frozen=True)
+class Run:
+    """What a process that ran the flow has printed."""
+
+    job_id: str
+    counts: dict[str, int]
+    stderr: str
+
+
+def start(environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start `python flows/bell_state.py`."""
+    command = [sys.executable, str(PROJECT / "flows" / "bell_state.py")]
+    return subprocess.Popen(
+        command, env=environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def printed(done: subprocess.CompletedProcess[str]) -> tuple[str, dict[str, int]]:
-    """Return the job id and the counts on standard output."""
-    assert done.returncode == 0, done.stderr
-    found = PRINTED.search(done.stdout)
-    assert found is not None, done.stdout
-    return found[1], ast.literal_eval(found[2])
+def finish(process: subprocess.Popen[str]) -> Run:
+    """Wait for its end and read what it has printed."""
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 0, stderr
+    found = PRINTED.search(stdout)
+    assert found is not None, stdout
+    return Run(found[1], ast.literal_eval(found[2]), stderr)
+
+
+@pytest.fixture(scope="module")
+def started(
+    prefect_settings: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    """The flow against the real server, and with Prefect's temporary one: both at once, to save time."""
+    without_server = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    without_server["PREFECT_HOME"] = str(tmp_path_factory.mktemp("fresh-home"))
+    processes = start(dict(os.environ)), start(without_server)
+    yield processes
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=20)
 
 
 def flow_run_of(stderr: str) -> FlowRun:
@@ -52,13 +74,12 @@ def flow_run_of(stderr: str) -> FlowRun:
 
 
 @pytest.fixture(scope="module")
-def bell_run(prefect_settings: None) -> tuple[str, dict[str, int], UUID]:
-    """Job id, counts and flow run id of one run against the real server."""
-    done = run_bell_state(dict(os.environ))
-    job_id, counts = printed(done)
+def bell_run(started: tuple[subprocess.Popen[str], subprocess.Popen[str]]) -> tuple[str, dict[str, int], UUID]:
+    """Job id, counts and flow run id of the run against the real server."""
+    done = finish(started[0])
     run = flow_run_of(done.stderr)
     assert run.state is not None and run.state.is_completed()
-    return job_id, counts, run.id
+    return done.job_id, done.counts, run.id
 
 
 def test_bell_state_prints_counts_of_agreeing_qubits_and_its_one_job(
@@ -75,12 +96,12 @@ def test_bell_state_leaves_one_card_that_a_person_can_read(bell_run: tuple[str, 
     job_id, counts, flow_run_id = bell_run
     (card,) = artifacts(flow_run_id)
     assert card.type == "markdown"
-    text = str(card.data)
-    rows = dict(re.findall(r"^\| \*\*(.+?)\*\* \| (.+?) \|$", text, re.MULTILINE))
+    text, rows = str(card.data), shown(card)
     assert rows["Job"] == job_id
+    assert rows["Program"] == "sampler"
     assert rows["Backend"] == "aer_simulator"
     assert rows["Status"].endswith("DONE")
-    assert {"Request written down", "Job known", "Created", "Started", "Ended", "In the queue", "Running"} <= set(rows)
+    assert {"Created", "Started", "Ended", "In the queue", "Running", "Request written down", "Job known"} <= set(rows)
     bars = {}
     for outcome, count, share, bar in re.findall(r"^\| `(\d+)` \| (\d+) \| ([\d.]+) % \| (█+) \|$", text, re.MULTILINE):
         assert float(share) == pytest.approx(int(count) / 10, abs=0.05)
@@ -98,7 +119,6 @@ def test_the_cards_metadata_names_request_and_job(bell_run: tuple[str, dict[str,
     assert fields["job_id"] == job_id
     assert fields["program"] == "sampler"
     assert fields["backend"] == "aer_simulator"
-    assert fields["status"] == "DONE"
     assert fields["occurrence"] == "0"
     assert fields["generation"] == "0"
     assert fields["root_run"] == str(flow_run_id)
@@ -124,9 +144,11 @@ def test_the_flow_runs_log_has_the_interim_result_and_each_status_once(
     assert any(f"Job {job_id}: submitted" in line for line in lines)
 
 
-def test_bell_state_needs_no_server(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    done = run_bell_state(environment | {"PREFECT_HOME": str(tmp_path)})
-    _, counts = printed(done)
-    assert set(counts) == {"00", "11"}
-    assert sum(counts.values()) == 1000
+def test_bell_state_needs_no_server(
+    started: tuple[subprocess.Popen[str], subprocess.Popen[str]], service: RuntimeService
+) -> None:
+    done = finish(started[1])
+    assert "temporary server" in done.stderr
+    assert set(done.counts) == {"00", "11"}
+    assert sum(done.counts.values()) == 1000
+    assert service.job(done.job_id).status() is JobStatus.DONE
