@@ -112,16 +112,19 @@ class RuntimeCredentials(CredentialsBlock):
     )
     max_execution_time: float | None = Field(
         default=None,
+        gt=0,
         title="Longest execution (seconds)",
         description="The longest a job may run before the runtime ends it, if a call does not say.",
     )
     wait_seconds: float | None = Field(
         default=None,
+        ge=0,
         title="Longest pause between two looks (seconds)",
         description="If empty: adaptive, up to 60 seconds while a job queues.",
     )
     settle_seconds: float | None = Field(
         default=None,
+        ge=0,
         title="Settling time (seconds)",
         description="How long a job whose answer was lost may take to turn up in the runtime's list. If empty: 0 on "
         "the embedded runtime, 300 elsewhere.",

@@ -25,7 +25,8 @@ class Execution:
         task_run_id: The task run that acts; None in the body of a flow.
         scope: What equal requests share to be the same one: the outermost flow run and the subflow's place in it.
         root_run_id: The outermost flow run.
-        chain: The flow runs from the outermost one down, each with its run count: ``"1f3c…:1/9a20…:2"``.
+        chain: The flow runs from the outermost one down, each with its run count and the moment it began to run:
+            ``"1f3c…:1:1795341.25/9a20…:2:1795342.5"``. A resume changes the moment only.
     """
 
     flow_run_id: UUID
@@ -53,17 +54,17 @@ class Execution:
     def is_later_than(self, chain: str) -> bool:
         """True if this execution is another, later one than that of the chain.
 
-        Of the first flow run in which the two differ the run count has risen; flow runs of different ids beneath the
-        same execution are siblings, at work at the same time.
+        Of the first flow run in which the two differ the run count has risen, or it began to run later (a resume keeps
+        the count); flow runs of different ids beneath the same execution are siblings, at work at the same time.
         """
         pairs = zip(chain.split("/"), self.chain.split("/"), strict=False)
         for level, (theirs, mine) in enumerate(pairs):
-            their_id, _, their_count = theirs.partition(":")
-            my_id, _, my_count = mine.partition(":")
+            their_id, *their_turn = theirs.split(":")
+            my_id, *my_turn = mine.split(":")
             if their_id != my_id:
                 return level == 0  # another outermost flow run: only an explicit idempotency key leads there
-            if their_count != my_count:
-                return their_count.isdigit() and int(my_count) > int(their_count)
+            if their_turn != my_turn:
+                return _numbers(my_turn) > _numbers(their_turn)
         return False
 
 
@@ -82,8 +83,20 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
         task_run_id=task.task_run.id if task else None,
         scope="/".join([str(lineage[0].id), *places]),
         root_run_id=str(lineage[0].id),
-        chain="/".join(f"{str(run.id)[-12:]}:{run.run_count or 1}" for run in lineage),
+        chain="/".join(_link(run) for run in lineage),
     )
+
+
+def _link(flow_run: FlowRun) -> str:
+    began = flow_run.state.timestamp.timestamp() if flow_run.state is not None else 0.0
+    return f"{str(flow_run.id)[-12:]}:{flow_run.run_count or 1}:{began:.6f}"
+
+
+def _numbers(turn: list[str]) -> list[float]:
+    try:
+        return [float(number) for number in turn]
+    except ValueError:
+        return []
 
 
 def _ancestors(client: SyncPrefectClient, flow_run: FlowRun) -> tuple[list[FlowRun], list[str]]:

@@ -39,7 +39,7 @@ backend and a transpilation."""
 
 CLAIM_PAUSE_SECONDS = 0.25
 MOST_REMEMBERED = 1000
-NO_FLOW_RUN = "none:0"
+NO_FLOW_RUN = "none:0:0"
 """Stands for the execution when a failure was delivered outside of any flow run."""
 
 REASON_CHARACTERS = 400
@@ -123,6 +123,15 @@ class PrefectJournal:
         """
         chain, first_key = self._execution.chain, card_of(0, 0).key
         occurrence = 0 if explicit else self._memory.first_free(chain, first_key)
+        try:
+            return self._search(card_of, occurrence, chain, first_key, explicit=explicit)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _search(
+        self, card_of: Callable[[int, int], Card], occurrence: int, chain: str, first_key: str, *, explicit: bool
+    ) -> Card:
         with _prefect() as client:
             while True:
                 last = occurrence + (1 if explicit else LOOK_AHEAD)
@@ -223,7 +232,7 @@ class PrefectJournal:
         fields = dict(artifact.metadata_ or {})
         if fields.get("claim") != self._execution.claim:
             fields["claim"] = self._execution.claim
-            client.update_artifact(artifact.id, ArtifactUpdate(metadata_=fields))
+            _update_card(client, artifact.id, ArtifactUpdate(metadata_=fields))
         card = _to_card(fields, blank)
         if card.job_id:
             get_run_logger().info("Job %s: found on its card, nothing is sent", card.job_id)
@@ -235,7 +244,7 @@ class PrefectJournal:
         fields = {**_to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
         with _prefect() as client:
             if self._artifact_id is not None:
-                client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
+                _update_card(client, self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
                 return
             artifact = client.create_artifact(
                 ArtifactCreate(
@@ -259,7 +268,7 @@ class PrefectJournal:
         fields = {**_to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
         with _prefect() as client:
             assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
-            client.update_artifact(self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
+            _update_card(client, self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
             self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
             _unclaim(client, self._claims)
 
@@ -339,6 +348,12 @@ def _to_card(fields: Mapping[str, str], blank: Card) -> Card:
     )
 
 
+def _update_card(client: SyncPrefectClient, artifact_id: UUID, update: ArtifactUpdate) -> None:
+    """Write a card anew, without the event that Prefect's own method emits: it would carry the whole text each time."""
+    body = update.model_dump(mode="json", exclude_unset=True)
+    client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
+
+
 # What happens to the job afterwards
 
 
@@ -368,7 +383,7 @@ def note_job(document: JobDocument, memory: Memory, *, result: str = "", deliver
             chain = execution.chain if execution else NO_FLOW_RUN
             known = replace(known, fields={**known.fields, "failure_delivered": chain})
             update.metadata_ = dict(known.fields)
-        client.update_artifact(known.artifact_id, update)
+        _update_card(client, known.artifact_id, update)
     memory.put(key, replace(known, result=result or known.result))
     return _to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
 

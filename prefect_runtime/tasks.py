@@ -285,7 +285,11 @@ def wait_for_final_state(
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
         job = service.handle(job_id)
-        _wait(job, timeout, pause, on_timeout)
+        try:
+            _wait(job, timeout, pause, on_timeout)
+        except JobTimeoutError:
+            _note_if_final(service, job)
+            raise
         document = job.document()
         status = document.known_status()
         failed = raise_on_failure and status is not JobStatus.DONE
@@ -326,7 +330,11 @@ def fetch_result(
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
         job = service.handle(job_id)
-        _wait(job, timeout, pause, on_timeout, quiet=True)
+        try:
+            _wait(job, timeout, pause, on_timeout, quiet=True)
+        except JobTimeoutError:
+            _note_if_final(service, job)
+            raise
         document = job.document()
         if document.known_status() is not JobStatus.DONE:
             _note(service, document, delivered=True)
@@ -519,10 +527,14 @@ def _wait(
 
     try:
         job.wait_for_final_state(timeout=timeout, wait=pause, on_change=tell)
-    except JobTimeoutError:
-        if on_timeout == "cancel":
-            _cancel_after_timeout(job, logger)
-        raise
+    except JobTimeoutError as error:
+        if on_timeout != "cancel":
+            raise
+        _cancel_after_timeout(job, logger)
+        words = error.message.partition(" It was left alone")[0]
+        raise JobTimeoutError(
+            f"{words} It was to be cancelled then; the log says whether it was.", job_id=job.job_id()
+        ) from None
 
 
 def _note(service: RuntimeService, document: JobDocument, *, result: str = "", delivered: bool = False) -> None:
@@ -531,6 +543,13 @@ def _note(service: RuntimeService, document: JobDocument, *, result: str = "", d
     card = journal.note_job(document, memory, result=result, delivered=delivered)
     if card is not None and (card.attached or card.posts > 1):
         sweep(service.client, journal.current_journal(memory), card)
+
+
+def _note_if_final(service: RuntimeService, job: RuntimeJob) -> None:
+    """Show on the card what a timeout has led to: the job may have been cancelled."""
+    document = job.known_document
+    if document is not None and document.is_final:
+        _note(service, document)
 
 
 def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:

@@ -137,6 +137,11 @@ class RuntimeJob:
         known = self._document
         return known if known is not None and known.is_final else self._refresh()
 
+    @property
+    def known_document(self) -> JobDocument | None:
+        """What the server last said of the job, without asking; None if it was never asked."""
+        return self._document
+
     def _refresh(self) -> JobDocument:
         return self._remember(self._client.job(self._job_id))
 

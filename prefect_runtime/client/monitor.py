@@ -74,6 +74,7 @@ class _Watch:
         self.pause = FIRST_PAUSE
         self.rounds = 0
         self.times_gone = 0
+        self.failed = False  # the last query was not answered
 
     @property
     def settled(self) -> bool:
@@ -264,7 +265,7 @@ class JobMonitor:
             watch = self._watches.get(document.id)
             if watch is None:
                 return
-            watch.times_gone = 0
+            watch.times_gone, watch.failed = 0, False
             known = watch.document
             if known is not None and known.is_final:
                 return
@@ -288,6 +289,7 @@ class JobMonitor:
                 if watch is None:
                     continue
                 watch.answers += 1
+                watch.failed = True
                 watch.times_gone = watch.times_gone + 1 if gone else 0
                 if isinstance(error, RateLimitedError) and error.retry_after is not None:
                     watch.not_before = self._clock.monotonic() + error.retry_after
@@ -307,7 +309,9 @@ class JobMonitor:
         longest = LONGEST_PAUSE_RUNNING if running else LONGEST_PAUSE
         pause = min(watch.pause, longest) * (1 - JITTER * self._random.random())
         watch.pause = min(watch.pause * GROWTH, longest)
-        if self._feed is not None and self._feed.connected:
+        if watch.failed:
+            pass  # the feed tells of changes, not of what a query that failed would have said
+        elif self._feed is not None and self._feed.connected:
             pause = PAUSE_WITH_FEED
         caps = [waiter.longest_pause for waiter in watch.waiters if waiter.longest_pause is not None]
         pause = max(SHORTEST_PAUSE, min([pause, *caps]))

@@ -295,7 +295,7 @@ class _Submission:
                 notes=prepared.notes,
                 posts=card.posts + 1,
             )
-            self._journal.intend(card)
+            self._intend(card)
             try:
                 job_id = self._post(card, prepared)
             except JobExistsError as taken:
@@ -308,6 +308,13 @@ class _Submission:
                 continue  # proved absent: the same request, the same key
             return self._acknowledge(card, job_id)
         raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
+
+    def _intend(self, card: Card) -> None:
+        try:
+            self._journal.intend(card)
+        except BaseException:
+            self._journal.abandon()  # nothing was sent, and nothing will be
+            raise
 
     def _post(self, card: Card, prepared: Prepared) -> str:
         """Send the request once; again only after what proves that the server has not taken it."""
