@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, VariableCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
@@ -24,11 +25,14 @@ from prefect.context import SyncClientContext
 from prefect.events import emit_event
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.client.submission import Card, Journal, NoJournal, conflict
 from prefect_runtime.execution import Execution, current_execution
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
+
+_log = logging.getLogger(__name__)
 
 LOOK_AHEAD = 16
 """Cards of equal requests that are asked for at once."""
@@ -38,6 +42,7 @@ CLAIM_WAIT_SECONDS = 60.0
 backend and a transpilation."""
 
 CLAIM_PAUSE_SECONDS = 0.25
+UNCLAIM_PAUSES = (0.02, 0.1, 0.3)
 MOST_REMEMBERED = 1000
 NO_FLOW_RUN = "none:0:0"
 """Stands for the execution when a failure was delivered outside of any flow run."""
@@ -106,6 +111,7 @@ class PrefectJournal:
         self._execution = execution
         self._memory = memory
         self._artifact_id: UUID | None = None  # of the card that this submission has written
+        self._number: tuple[str, str, int] | None = None  # which of equal requests this is
         self._claims: list[str] = []  # variables to remove when the card speaks for itself
 
     def scope(self) -> str:
@@ -138,7 +144,7 @@ class PrefectJournal:
                 blanks = [card_of(number, 0) for number in range(occurrence, last)]
                 card, written = self._take(client, blanks, card_of, explicit=explicit)
                 if card is not None:
-                    self._memory.took(chain, first_key, card.occurrence)
+                    self._number = (chain, first_key, card.occurrence)
                     return card
                 taken = [blank.key in written and not self._may_have(written[blank.key]) for blank in blanks[1:]]
                 occurrence += 1 + (taken.index(False) if False in taken else len(taken))
@@ -270,6 +276,8 @@ class PrefectJournal:
             assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
             _update_card(client, self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
             self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
+            if self._number is not None:  # only now: a task that is retried has to find its own number again
+                self._memory.took(*self._number)
             _unclaim(client, self._claims)
 
     def abandon(self) -> None:
@@ -294,21 +302,30 @@ class PrefectJournal:
 
 
 def _unclaim(client: SyncPrefectClient, names: list[str]) -> None:
-    """Remove claims, without keeping anybody waiting: from here on the card speaks.
+    """Remove claims: from here on the card speaks.
 
-    A claim that stays, because the process ends first, does no harm: it is a dead one's, or of a request that has its
-    card. Waiting would: a write that finds Prefect's SQLite locked is tried again by its client after two seconds.
+    Prefect's client waits two seconds when the server finds its SQLite locked, and answers 503; here a few quick tries
+    do. A claim that stays does no harm: it is a dead one's, or of a request that has its card.
     """
-    removed = list(names)
-    names.clear()
-    if removed:
-        threading.Thread(target=_delete_variables, args=(client, removed), name="unclaim", daemon=True).start()
+    if not names:
+        return
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        while names:
+            _delete_variable(client, names.pop())
 
 
-def _delete_variables(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    for name in reversed(names):
-        with contextlib.suppress(Exception):  # gone already, or the flow run's client closed meanwhile
-            client.delete_variable_by_name(name)
+def _delete_variable(client: SyncPrefectClient, name: str) -> None:
+    for pause in (*UNCLAIM_PAUSES, None):
+        try:
+            return client.delete_variable_by_name(name)
+        except ObjectNotFound:
+            return None
+        except httpx.HTTPError as error:
+            if pause is None:
+                _log.warning("the Prefect variable %s could not be removed (%s)", name, type(error).__name__)
+                return None
+            time.sleep(pause)
+    return None
 
 
 def _read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:

@@ -144,6 +144,7 @@ def test_the_flow_runs_log_has_the_interim_result_and_each_status_once(
     assert any(f"Job {job_id}: submitted" in line for line in lines)
 
 
+@pytest.mark.pr  # the README's first command does the same, and .ci/run calls it
 def test_bell_state_needs_no_server(
     started: tuple[subprocess.Popen[str], subprocess.Popen[str]], service: RuntimeService
 ) -> None:

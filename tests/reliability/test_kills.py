@@ -60,20 +60,14 @@ def assert_one_job(ledger: Ledger, number: int, outcome: Any) -> None:
     assert outcome["result"] == {"sha256": digest(jobs[0].params)}
 
 
-MOST_TELLING = ("intent written", "request under way", "answer received")
-
-
-def sized(point: str) -> list[Any]:
-    """Return the sizes for a place: the most telling ones are killed at in every run of the tests."""
-    small = [pytest.param(point, 1, id=f"{point}-small")] if point in MOST_TELLING else []
-    return [
-        *small,
-        pytest.param(point, 3, id=f"{point}-pr", marks=pytest.mark.pr),
-        pytest.param(point, 50, id=f"{point}-long", marks=pytest.mark.long),
-    ]
-
-
-@pytest.mark.parametrize(("point", "times"), [size for point in POINTS for size in sized(point)])
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param(3, id="pr", marks=pytest.mark.pr),
+        pytest.param(50, id="long", marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.parametrize("point", POINTS)
 def test_a_process_killed_at_a_named_place_and_run_again_leaves_one_job(
     point: str, times: int, far_end: Callable[..., LedgerServer]
 ) -> None:
