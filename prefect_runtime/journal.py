@@ -29,6 +29,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.client.submission import Card, Journal, NoJournal, conflict
+from prefect_runtime.client.transport import clean
 from prefect_runtime.execution import Execution, current_execution
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 
@@ -37,9 +38,9 @@ _log = logging.getLogger(__name__)
 LOOK_AHEAD = 16
 """Cards of equal requests that are asked for at once."""
 
-CLAIM_WAIT_SECONDS = 60.0
-"""How long a claim without a card is believed of somebody who cannot be asked: between the two lie the choice of a
-backend and a transpilation."""
+LONGEST_CLAIM_SECONDS = 1800.0
+"""How long a claim without a card is believed of a flow run that Prefect says is running: between the two lie the
+choice of a backend and a transpilation, which may take minutes."""
 
 CLAIM_PAUSE_SECONDS = 0.25
 UNCLAIM_PAUSES = (0.02, 0.1, 0.3)
@@ -87,7 +88,7 @@ class Memory:
     def _put(self, key: str, value: object) -> None:
         self._entries[key] = value
         while len(self._entries) > MOST_REMEMBERED:
-            self._entries.pop(next(iter(self._entries)))
+            self._entries.pop(next(iter(list(self._entries)), ""), None)  # other threads do the same
 
 
 def current_journal(memory: Memory) -> Journal:
@@ -128,7 +129,9 @@ class PrefectJournal:
         Equal requests of one execution are numbered: the first whose number no other task of it has, is ours.
         """
         chain, first_key = self._execution.chain, card_of(0, 0).key
-        occurrence = 0 if explicit else self._memory.first_free(chain, first_key)
+        # A task run that has one already looks for its own from the first number on.
+        again = explicit or self._memory.first_free(self._execution.claim, first_key) > 0
+        occurrence = 0 if again else self._memory.first_free(chain, first_key)
         try:
             return self._search(card_of, occurrence, chain, first_key, explicit=explicit)
         except BaseException:
@@ -172,7 +175,7 @@ class PrefectJournal:
         if artifact is None:
             return blank, written
         fields = artifact.metadata_ or {}
-        if explicit and fields.get("fingerprint") != blank.fingerprint:
+        if explicit and fields.get("intended_at") and fields.get("fingerprint") != blank.fingerprint:
             self.abandon()
             raise conflict(blank, fields.get("job_id") or "that is being submitted")
         if not explicit and not self._may_have(artifact):
@@ -202,35 +205,37 @@ class PrefectJournal:
         """
         execution = self._execution
         value: dict[str, Any] = {"claim": execution.claim, "root_run": execution.root_run_id, "at": time.time()}
-        name = card.key
+        name, dead = card.key, list[str]()
         while True:
             try:
                 client.create_variable(VariableCreate(name=name, value=value, tags=["prefect-runtime"]))
             except ObjectAlreadyExists:
                 there = client.read_variable_by_name(name)
             else:
-                self._claims.append(name)
+                # Taken from the end: the oldest goes first, so that there never is a gap for somebody to slip into.
+                self._claims += [name, *reversed(dead)]
                 return None
             if there is None or not isinstance(there.value, dict):
                 return ""  # removed just now: there is a card
             if there.value.get("claim") == execution.claim:
+                self._claims.append(name)
                 return None
             if not self._is_dead(client, there.value):
                 return str(there.value.get("claim"))
-            self._claims.append(name)
+            dead.append(name)
             name = f"{card.key}-{hashlib.sha256(str(there.value).encode()).hexdigest()[:12]}"
 
     def _is_dead(self, client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
         """True if nobody will act on a claim any more."""
         if self._execution.succeeds(str(claim.get("claim"))):
             return True
-        if time.time() - float(claim.get("at") or 0) > CLAIM_WAIT_SECONDS:
-            return True
         try:
             flow_run = client.read_flow_run(UUID(str(claim.get("root_run"))))
         except (ObjectNotFound, ValueError):
             return True
-        return flow_run.state is not None and flow_run.state.is_final()
+        if flow_run.state is None or flow_run.state.is_final():
+            return True
+        return time.time() - float(claim.get("at") or 0) > LONGEST_CLAIM_SECONDS
 
     def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
         """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
@@ -277,8 +282,18 @@ class PrefectJournal:
             _update_card(client, self._artifact_id, ArtifactUpdate(data=render_card(fields), metadata_=fields))
             self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
             if self._number is not None:  # only now: a task that is retried has to find its own number again
-                self._memory.took(*self._number)
+                chain, first_key, number = self._number
+                self._memory.took(chain, first_key, number)
+                self._memory.took(self._execution.claim, first_key, 0)
             _unclaim(client, self._claims)
+
+    def withdraw(self, card: Card) -> None:
+        """Write that the request was provably not taken; best effort: what stays intended is looked for first."""
+        try:
+            self.intend(replace(card, intended_at="", posts=0))
+            self.abandon()
+        except Exception as error:  # noqa: BLE001 - the refusal itself is what the caller has to hear of
+            _log.warning("request %s: its card still says intended (%s)", card.key, type(error).__name__)
 
     def abandon(self) -> None:
         """Remove the claims we hold: of a request that is not ours, or that will not be sent."""
@@ -362,6 +377,7 @@ def _to_card(fields: Mapping[str, str], blank: Card) -> Card:
         acknowledged_at=fields.get("acknowledged_at", ""),
         attached=bool(fields.get("attached")),
         posts=int(fields.get("posts", "0")),
+        notes={"transpiled": fields["transpiled"]} if "transpiled" in fields else {},
     )
 
 
@@ -374,7 +390,14 @@ def _update_card(client: SyncPrefectClient, artifact_id: UUID, update: ArtifactU
 # What happens to the job afterwards
 
 
-def note_job(document: JobDocument, memory: Memory, *, result: str = "", delivered: bool = False) -> Card | None:
+def note_job(
+    document: JobDocument,
+    memory: Memory,
+    *,
+    secrets: Sequence[str] = (),
+    result: str = "",
+    delivered: bool = False,
+) -> Card | None:
     """Show on a job's card how the job is, and return the card; None for a job without one.
 
     The record (the artifact's metadata) belongs to the submission; here only what people see is written anew, unless a
@@ -383,6 +406,7 @@ def note_job(document: JobDocument, memory: Memory, *, result: str = "", deliver
     Args:
         document: What the server says of the job.
         memory: The cards this process knows.
+        secrets: What must not be on the card.
         result: The section that `render_result` made, if there is a result.
         delivered: Its failure is about to be raised to somebody.
     """
@@ -392,9 +416,10 @@ def note_job(document: JobDocument, memory: Memory, *, result: str = "", deliver
     with _prefect() as client:
         known = None if delivered else memory.get(key)  # the record is read afresh before it is changed
         known = known or _read_known(client, key)
-        if known is None:
-            return None
-        update = ArtifactUpdate(data=render_card({**known.fields, **_job_fields(document)}, result or known.result))
+        if known is None or known.fields.get("job_id", document.id) != document.id:
+            return None  # no card, or a duplicate's document: the card is another job's
+        fields = {**known.fields, **_job_fields(document, secrets)}
+        update = ArtifactUpdate(data=render_card(fields, result or known.result))
         if delivered:
             execution = current_execution(client)
             chain = execution.chain if execution else NO_FLOW_RUN
@@ -414,7 +439,7 @@ def _read_known(client: SyncPrefectClient, key: str) -> Known | None:
     )
 
 
-def _job_fields(document: JobDocument) -> dict[str, str]:
+def _job_fields(document: JobDocument, secrets: Sequence[str]) -> dict[str, str]:
     reason = document.reason.strip()
     fields = {
         "job_id": document.id,
@@ -424,6 +449,6 @@ def _job_fields(document: JobDocument) -> dict[str, str]:
         "started": document.started or "",
         "ended": document.ended or "",
         "usage_seconds": "" if document.usage_seconds is None else f"{document.usage_seconds:g}",
-        "reason": reason.splitlines()[-1][:REASON_CHARACTERS] if reason else "",
+        "reason": clean(reason.splitlines()[-1], secrets, limit=REASON_CHARACTERS) if reason else "",
     }
     return {name: value for name, value in fields.items() if value}

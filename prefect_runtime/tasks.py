@@ -30,7 +30,6 @@ from prefect_runtime.wire.errors import (
     QiskitRuntimeError,
     RuntimeInvalidStateError,
     RuntimeJobFailureError,
-    RuntimeJobMaxTimeoutError,
 )
 from prefect_runtime.wire.models import JobDocument
 
@@ -40,11 +39,14 @@ if TYPE_CHECKING:
 
     Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
+_log = logging.getLogger(__name__)
+
 CredentialsLike = RuntimeCredentials | str
 OnTimeout = Literal["keep", "cancel"]
 OnExisting = Literal["attach", "new"]
 
 INTERIM_CHARACTERS_IN_LOG = 300
+_NONE = object()  # no result, which None may be
 
 
 @task(name="Run program", task_run_name="run-{program_id}", retries=0, cache_policy=NO_CACHE)
@@ -88,12 +90,13 @@ def run_program(
         TransportError: The runtime cannot be reached; there is no job.
     """
     given = dict(options or {})
+    backend_name, option_level = given.pop("backend_name", None), given.pop("log_level", None)
     return _submit(
         credentials,
         program_id,
         inputs,
-        backend=backend or given.pop("backend_name", None),
-        log_level=log_level or given.pop("log_level", None),
+        backend=backend or backend_name,
+        log_level=log_level or option_level,
         image=given.pop("image", ""),
         tags=tags,
         max_execution_time=max_execution_time,
@@ -295,7 +298,7 @@ def wait_for_final_state(
         failed = raise_on_failure and status is not JobStatus.DONE
         _note(service, document, delivered=failed)
         if failed:
-            _raise_failure(job, document)
+            raise job.failure()
         return status
 
 
@@ -338,9 +341,9 @@ def fetch_result(
         document = job.document()
         if document.known_status() is not JobStatus.DONE:
             _note(service, document, delivered=True)
-            _raise_failure(job, document)
+            raise job.failure()
         result = job.result(decoder=decoder_class)
-        _note(service, document, result=render_result(result))
+        _note(service, document, result=result)
         return result
 
 
@@ -468,11 +471,19 @@ def execute(
     try:
         wait_for_final_state(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout)
     except RuntimeJobFailureError:
-        fetch_logs(credentials, job_id)  # what the program said is wanted most when it failed
+        _fetch_logs_if_possible(credentials, job_id)  # what the program said is wanted most when it failed
         raise
     result = fetch_result(credentials, job_id, decoder=decoder)
-    fetch_logs(credentials, job_id)
+    _fetch_logs_if_possible(credentials, job_id)
     return result
+
+
+def _fetch_logs_if_possible(credentials: CredentialsLike, job_id: str) -> None:
+    """Fetch the log; a failure to do so must neither hide the job's own nor cost its result."""
+    try:
+        fetch_logs(credentials, job_id)
+    except QiskitRuntimeError as error:
+        _log.warning("job %s: its log could not be fetched (%s)", job_id, error)
 
 
 def _run_by_name(
@@ -537,12 +548,20 @@ def _wait(
         ) from None
 
 
-def _note(service: RuntimeService, document: JobDocument, *, result: str = "", delivered: bool = False) -> None:
-    """Bring the job's card up to date, and look once more for a duplicate where an answer was lost on the way."""
+def _note(service: RuntimeService, document: JobDocument, *, result: Any = _NONE, delivered: bool = False) -> None:
+    """Bring the job's card up to date, and look once more for a duplicate where an answer was lost on the way.
+
+    The card is for people: what goes wrong with it must not cost a result, or hide a failure.
+    """
     memory = Memory(service.memory)
-    card = journal.note_job(document, memory, result=result, delivered=delivered)
-    if card is not None and (card.attached or card.posts > 1):
-        sweep(service.client, journal.current_journal(memory), card)
+    try:
+        section = "" if result is _NONE else render_result(result)
+        card = journal.note_job(document, memory, secrets=service.client.secrets, result=section, delivered=delivered)
+        if card is not None and (card.attached or card.posts > 1):
+            sweep(service.client, journal.current_journal(memory), card)
+    except Exception as error:  # noqa: BLE001 - see above
+        name = type(error).__name__
+        get_run_logger().warning("Job %s: its card could not be brought up to date (%s)", document.id, name)
 
 
 def _note_if_final(service: RuntimeService, job: RuntimeJob) -> None:
@@ -561,19 +580,6 @@ def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:
         logger.warning("Job %s could not be cancelled after the timeout: %s", job.job_id(), error)
     else:
         logger.info("Job %s: cancelled after the timeout, now %s", job.job_id(), job.status().name)
-
-
-def _raise_failure(job: RuntimeJob, document: JobDocument) -> None:
-    """Raise what a job that is final but not DONE stands for."""
-    if document.status is JobStatus.CANCELLED:
-        raise RuntimeInvalidStateError(f"Job {document.id} was cancelled: it has no result.", job_id=document.id)
-    kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
-    raise kind(
-        job.error_message() or "",
-        reason=document.reason,
-        reason_code=document.reason_code,
-        job_id=document.id,
-    )
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

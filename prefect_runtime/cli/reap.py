@@ -60,7 +60,8 @@ def reap(
                             service.client.cancel(job.id)
                             done = "cancelled"
                         if adopt:
-                            note_job(service.client.job(job.id), Memory(service.memory))
+                            document = service.client.job(job.id)
+                            note_job(document, Memory(service.memory), secrets=service.client.secrets)
                             done = "card brought up to date"
                     except QiskitRuntimeError as error:
                         failed += 1

@@ -178,6 +178,19 @@ class RuntimeJob:
             self._reason = clean(text, self._client.secrets, limit=len(text))[-REASON_CHARACTERS:]
         return self._reason
 
+    def failure(self) -> QiskitRuntimeError:
+        """Return the error that a job stands for which is final but not DONE."""
+        document = self.document()
+        if document.status is JobStatus.CANCELLED:
+            return RuntimeInvalidStateError(f"Job {self._job_id} was cancelled: it has no result.", job_id=self._job_id)
+        kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
+        return kind(
+            self.error_message() or "",
+            reason=self._failure_reason(document),
+            reason_code=document.reason_code,
+            job_id=self._job_id,
+        )
+
     def metrics(self) -> Mapping[str, Any]:
         """Return the job's timestamps and usage, as the server gives them."""
         return self._client.metrics(self._job_id)
@@ -237,16 +250,8 @@ class RuntimeJob:
         """
         self.wait_for_final_state(timeout=timeout, wait=wait)
         document = self.document()
-        if document.status is JobStatus.ERROR:
-            kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
-            raise kind(
-                self.error_message() or "",
-                reason=self._failure_reason(document),
-                reason_code=document.reason_code,
-                job_id=self._job_id,
-            )
-        if document.status is JobStatus.CANCELLED:
-            raise RuntimeInvalidStateError(f"Job {self._job_id} was cancelled: it has no result.", job_id=self._job_id)
+        if document.status is not JobStatus.DONE:
+            raise self.failure()
         used = decoder or self._decoder
         if used not in self._decoded:
             self._decoded[used] = used.decode(self._fetch_result())
@@ -351,7 +356,7 @@ class RuntimeJob:
         ).start()
 
     def cancel_result_streaming(self) -> None:
-        """Stop streaming: no callback starts after this returns. Harmless when nothing streams."""
+        """Stop streaming: at most a callback that was about to start still does. Harmless when nothing streams."""
         with self._lock:
             stream = self._stream
         if stream is not None:

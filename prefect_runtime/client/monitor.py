@@ -23,6 +23,8 @@ from prefect_runtime.wire.errors import (
     QiskitRuntimeError,
     RateLimitedError,
     RuntimeJobNotFound,
+    ServerError,
+    TransportError,
 )
 from prefect_runtime.wire.models import TAG, JobDocument, JobStatus
 
@@ -240,9 +242,12 @@ class JobMonitor:
         for page in range(MAX_PAGES):
             try:
                 documents = self._source.jobs(limit=PAGE, offset=page * PAGE, tags=[TAG], patient=False)
-            except QiskitRuntimeError as error:
+            except (TransportError, ServerError, RateLimitedError, AuthenticationError, ConfigurationError) as error:
                 self._failed(wanted - seen, error)
                 return wanted
+            except QiskitRuntimeError as error:  # says nothing of the jobs: each is asked for
+                _log.warning("the server's list of jobs is of no use (%s)", error)
+                return seen
             for document in documents:
                 if document.id in wanted:
                     seen.add(document.id)
@@ -260,7 +265,7 @@ class JobMonitor:
             self._take(document)
 
     def _take(self, document: JobDocument) -> None:
-        """Put what the server says of a job on the board; what is older than what we know is left out."""
+        """Put what the server says of a job on the board; what comes after a final status is left out."""
         with self._lock:
             watch = self._watches.get(document.id)
             if watch is None:

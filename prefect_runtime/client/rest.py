@@ -337,7 +337,7 @@ class RuntimeClient:
         try:
             return use(access)
         except AuthenticationError:
-            renewed = self._access.renew(access, deadline)
+            renewed = self._renew_refused(access, deadline)
             if renewed is None:
                 raise
         except ConnectFailedError:
@@ -345,6 +345,13 @@ class RuntimeClient:
             if renewed is None:
                 raise
         return use(renewed)
+
+    def _renew_refused(self, access: Access, deadline: Deadline) -> Access | None:
+        """Return another way in after a 401, which proves that the request was not taken."""
+        try:
+            return self._access.renew(access, deadline)
+        except (AnswerLostError, ServerError, ProtocolError) as error:
+            raise ConnectFailedError(f"Signing in again failed, so the request was not taken. {error}") from None
 
 
 def _path(*segments: str) -> str:

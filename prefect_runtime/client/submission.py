@@ -13,7 +13,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.fingerprint import fingerprint, request_key
@@ -34,6 +35,8 @@ from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 RUN_TAG_PREFIX = "prt-run-"
 FINGERPRINT_TAG_PREFIX = "prt-fp-"
 POST_TIMES = 2.0  # a job request may take so many times as long as another request
@@ -41,7 +44,7 @@ UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large reque
 LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
 LOOK_UPS_AT_LEAST = 10  # within the settling time: a short one is not over before the first pause
 CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
-RATE_LIMIT_SECONDS = 900.0  # how long we go on offering a job to a server that says 429
+RATE_LIMIT_TIMES = 30.0  # so many times as long as a request may take, we go on offering a job to one that says 429
 FIRST_RATE_LIMIT_PAUSE, LONGEST_RATE_LIMIT_PAUSE = 1.0, 60.0  # where it does not say how long to wait
 MAX_POSTS = 3  # the first, and two after an absence was proved
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
@@ -147,6 +150,9 @@ class Journal(Protocol):
     def acknowledge(self, card: Card) -> None:
         """Write, durably, which job the request has."""
 
+    def withdraw(self, card: Card) -> None:
+        """Write that the request was provably not taken, so that it may be sent again. Raises nothing."""
+
     def abandon(self) -> None:
         """Forget a request that was looked up but will not be sent: it could not be made ready."""
 
@@ -173,6 +179,9 @@ class NoJournal:
         """Nothing is kept."""
 
     def acknowledge(self, card: Card) -> None:
+        """Nothing is kept."""
+
+    def withdraw(self, card: Card) -> None:
         """Nothing is kept."""
 
     def abandon(self) -> None:
@@ -215,16 +224,11 @@ def submit(
     submission = _Submission(request, client, journal, settle)
     first_use = not card.intended_at
     if explicit or not first_use:
-        age = submission.seconds_since(card)
-        found = submission.look_at_server(card) if first_use else submission.settle(card, age)
+        look = partial(submission.look, card, first_use=first_use)
+        found = submission.or_abandon(look)
         if found is not None:
             return submission.attach(card, found)
-    try:
-        prepared = prepare()
-    except BaseException:
-        journal.abandon()
-        raise
-    return submission.create(card, prepared)
+    return submission.create(card, submission.or_abandon(prepare))
 
 
 def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -> Callable[[int, int], Card]:
@@ -248,7 +252,8 @@ def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -
             scope=scope,
             program_id=request.program_id,
             backend=request.backend,
-            instance=credentials.instance,
+            # Which account: the same key at another runtime is another request.
+            instance="|".join((credentials.channel, credentials.url or "", credentials.instance or "")),
             fingerprint="" if named else logical,
             occurrence=0 if named else occurrence,
             generation=generation,
@@ -295,7 +300,7 @@ class _Submission:
                 notes=prepared.notes,
                 posts=card.posts + 1,
             )
-            self._intend(card)
+            self.or_abandon(partial(self._journal.intend, card))
             try:
                 job_id = self._post(card, prepared)
             except JobExistsError as taken:
@@ -306,14 +311,19 @@ class _Submission:
                 if found is not None:
                     return self.attach(card, found)
                 continue  # proved absent: the same request, the same key
+            except QiskitRuntimeError:  # provably not taken: the card must not say otherwise
+                if card.posts == 1:
+                    self._journal.withdraw(card)
+                raise
             return self._acknowledge(card, job_id)
         raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
 
-    def _intend(self, card: Card) -> None:
+    def or_abandon(self, step: Callable[[], T]) -> T:
+        """Do a step before anything is sent; if it fails, nothing will be, and the request is free again."""
         try:
-            self._journal.intend(card)
+            return step()
         except BaseException:
-            self._journal.abandon()  # nothing was sent, and nothing will be
+            self._journal.abandon()
             raise
 
     def _post(self, card: Card, prepared: Prepared) -> str:
@@ -321,7 +331,7 @@ class _Submission:
         body = self._body(card, prepared)
         client = self._client
         seconds = POST_TIMES * client.request_timeout + len(prepared.params) / UPLOAD_BYTES_PER_SECOND
-        patience = Deadline(RATE_LIMIT_SECONDS, client.clock)
+        patience = Deadline(RATE_LIMIT_TIMES * client.request_timeout, client.clock)
         pause = FIRST_RATE_LIMIT_PAUSE
 
         def post() -> str:
@@ -337,6 +347,8 @@ class _Submission:
                     raise
                 _log.info("request %s: the server takes no more jobs now; again in %.0f s", card.key, told)
                 client.clock.sleep(told)
+                card = replace(card, intended_at=now())  # the settling time starts anew
+                self.or_abandon(partial(self._journal.intend, card))
 
     def _body(self, card: Card, prepared: Prepared) -> dict[str, Any]:
         request, credentials = self._request, self._client.credentials
@@ -374,6 +386,10 @@ class _Submission:
         if self._request.idempotency_key is not None and _fingerprint_tag(card) not in job.tags:
             raise conflict(card, job.id)
         return job
+
+    def look(self, card: Card, *, first_use: bool) -> JobDocument | None:
+        """Return the job of a request that was sent, or named, before; None if it has none."""
+        return self.look_at_server(card) if first_use else self.settle(card, self.seconds_since(card))
 
     def seconds_since(self, card: Card) -> float:
         """Return for how long a request that another process has sent can be over at least.
@@ -437,7 +453,7 @@ class _Submission:
     def _unknown(self, card: Card, why: str) -> SubmissionUnknownError:
         return SubmissionUnknownError(
             f"Request {card.key}: the answer was lost and it cannot be proved whether its job exists: {why}. "
-            "Nothing was sent again. Run the same request again to look for it again, or look for a job with this tag.",
+            "Run the same request again to look for it again, or look for a job with this tag.",
             key=card.key,
         )
 

@@ -100,22 +100,34 @@ class Executor:
                     self._news.wait(timeout=1.0)  # a lost wake-up costs a second, not a job
                     continue
                 built_in = job.program_id in BUILT_IN
-                process = (warm or WorkerProcess()) if built_in else WorkerProcess()
+                try:
+                    process = (warm or WorkerProcess()) if built_in else WorkerProcess()
+                except OSError as error:  # no memory, no more processes
+                    self._store.move(job.id, FAILED, reason=f"No process could be started for it ({error.strerror}).")
+                    continue
                 self._running[job.id] = process
-            try:
-                survived = self._run(job, process)
-            finally:
-                with self._news:
-                    self._running.pop(job.id, None)
-                    self._cancelled.discard(job.id)
-                    self._news.notify_all()
-            if built_in and survived:
+            survived = self._run_safely(job, process)
+            with self._news:
+                self._running.pop(job.id, None)
+                cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
+                self._cancelled.discard(job.id)
+                self._news.notify_all()
+            if built_in and survived and not cancelled:
                 warm = process
                 continue
             process.end()
             warm = warm if warm is not process else None
         if warm is not None:
             warm.end()
+
+    def _run_safely(self, job: Job, process: WorkerProcess) -> bool:
+        """Run a job; whatever goes wrong around it, it does not stay Running."""
+        try:
+            return self._run(job, process)
+        except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
+            _log.exception("job %s: could not be run", job.id)
+            self._store.move(job.id, FAILED, reason=f"The runtime could not run it ({type(error).__name__}).")
+            return False
 
     def _run(self, job: Job, process: WorkerProcess) -> bool:
         """Run a job to its end and write that down; return whether the process can take another."""

@@ -94,8 +94,14 @@ def main(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, orders), daemon=True).start()
+    sending = threading.Lock()  # a program may publish from threads, and a long report goes down in pieces
+
+    def send(report: Report) -> None:
+        with sending:
+            pipe.send(report)
+
     while True:
-        pipe.send(_work(orders.get(), lambda: pipe.send(Report("interim"))))
+        send(_work(orders.get(), lambda: send(Report("interim"))))
 
 
 def _receive(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
