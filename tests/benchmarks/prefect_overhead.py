@@ -1,6 +1,6 @@
 """Run by test_prefect_overhead.py in a process of its own: Prefect's workers for events and logs keep to one server.
 
-Prints three lists of seconds as JSON: four plain calls, four tasks with their card, and bare tasks and calls of Prefect.
+Prints three lists of seconds as JSON: four plain calls, four tasks with their card, bare tasks and calls of Prefect.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ def bare_prefect() -> None:
         client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[name])))
         card = client.create_artifact(ArtifactCreate(key=name, type="markdown", data="x" * 800))
         client.update_artifact(card.id, ArtifactUpdate(data="y" * 800))
-        client.delete_variable_by_name(name)
         for _ in range(2):
             nothing()
             client.update_artifact(card.id, ArtifactUpdate(data="z" * 800))
