@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prefect_runtime.wire.models import JobDocument
 
 PAGE, MAX_PAGES = 200, 50
+UNFOLDED = 250  # columns
 
 
 @app.command
@@ -68,6 +69,8 @@ def reap(
                         done = str(error)
                     table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=UNFOLDED)  # read by a program: a line a job
     console.print(table if found else "No unfinished job of a flow run that is over.")
     if found and not (cancel or adopt):
         console.print("Nothing was changed. Say --cancel or --adopt.")
