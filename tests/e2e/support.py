@@ -157,7 +157,8 @@ def task_runs(flow_run_id: UUID, *, count: int) -> list[TaskRun]:
             done = [run for run in runs if run.state is not None and run.state.is_final()]
             return done if len(done) >= count else []
 
-        return eventually(final, what=f"{count} final task runs")
+        # After many runs the server has a backlog to write down.
+        return eventually(final, seconds=60, what=f"{count} final task runs")
 
 
 def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:

@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -49,21 +49,6 @@ def finish(process: subprocess.Popen[str]) -> Run:
     return Run(found[1], ast.literal_eval(found[2]), stderr)
 
 
-@pytest.fixture(scope="module")
-def started(
-    prefect_settings: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
-    """The flow against the real server, and with Prefect's temporary one: both at once, to save time."""
-    without_server = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    without_server["PREFECT_HOME"] = str(tmp_path_factory.mktemp("fresh-home"))
-    processes = start(dict(os.environ)), start(without_server)
-    yield processes
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-            process.communicate(timeout=20)
-
-
 def flow_run_of(stderr: str) -> FlowRun:
     """Return the flow run that the process's own log names."""
     named = re.search(r"Beginning flow run '([\w-]+)'", stderr)
@@ -74,9 +59,9 @@ def flow_run_of(stderr: str) -> FlowRun:
 
 
 @pytest.fixture(scope="module")
-def bell_run(started: tuple[subprocess.Popen[str], subprocess.Popen[str]]) -> tuple[str, dict[str, int], UUID]:
+def bell_run(prefect_settings: None) -> tuple[str, dict[str, int], UUID]:
     """Job id, counts and flow run id of the run against the real server."""
-    done = finish(started[0])
+    done = finish(start(dict(os.environ)))
     run = flow_run_of(done.stderr)
     assert run.state is not None and run.state.is_completed()
     return done.job_id, done.counts, run.id
@@ -145,10 +130,9 @@ def test_the_flow_runs_log_has_the_interim_result_and_each_status_once(
 
 
 @pytest.mark.pr  # the README's first command does the same, and .ci/run calls it
-def test_bell_state_needs_no_server(
-    started: tuple[subprocess.Popen[str], subprocess.Popen[str]], service: RuntimeService
-) -> None:
-    done = finish(started[1])
+def test_bell_state_needs_no_server(service: RuntimeService, tmp_path: Path) -> None:
+    without_server = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = finish(start({**without_server, "PREFECT_HOME": str(tmp_path)}))
     assert "temporary server" in done.stderr
     assert set(done.counts) == {"00", "11"}
     assert sum(done.counts.values()) == 1000
