@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,9 +21,9 @@ def cost(statement: str) -> float:
 def test_importing_the_client_costs_at_most_one_and_a_half_times_its_libraries(report: Callable[[str], None]) -> None:
     cost(LIBRARIES), cost(OURS)  # the first of each fills the file cache
     libraries, ours = zip(*((cost(LIBRARIES), cost(OURS)) for _ in range(ROUNDS)), strict=True)
-    ratio = statistics.median(ours) / statistics.median(libraries)
+    ratio = min(ours) / min(libraries)  # the least disturbed of each
     report(
-        f"import: client {1000 * statistics.median(ours):.0f} ms, requests+websocket+tenacity "
-        f"{1000 * statistics.median(libraries):.0f} ms, ratio {ratio:.2f} (at most {MOST})"
+        f"import: client {1000 * min(ours):.0f} ms, requests+websocket+tenacity "
+        f"{1000 * min(libraries):.0f} ms, ratio {ratio:.2f} (at most {MOST})"
     )
     assert ratio <= MOST
