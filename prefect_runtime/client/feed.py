@@ -13,6 +13,7 @@ from prefect_runtime.wire.models import JobDocument
 
 _log = logging.getLogger(__name__)
 
+OPEN_SECONDS = 0.1
 RECONNECT_SECONDS = 1.0
 
 
@@ -35,9 +36,11 @@ class Feed:
         self._take = take
         self._state_changed = state_changed
         self._closed = threading.Event()
+        self._tried = threading.Event()
         self._socket: Socket | None = None
         self.connected = False
         threading.Thread(target=self._run, name="job-feed", daemon=True).start()
+        self._tried.wait(OPEN_SECONDS)  # mostly there in 3 ms, and then the first query need not be repeated
 
     def close(self) -> None:
         """End it."""
@@ -53,6 +56,7 @@ class Feed:
             except QiskitRuntimeError as error:
                 if not self._closed.is_set():
                     _log.debug("feed of status changes: %s", error)
+            self._tried.set()
             was_connected, self.connected = self.connected, False
             if was_connected and not self._closed.is_set():
                 self._state_changed()
@@ -62,6 +66,7 @@ class Feed:
         socket.receive()  # the server's greeting: from here on every change is told
         self.connected = True
         self._state_changed()
+        self._tried.set()
         try:
             while not self._closed.is_set():
                 self._take(JobDocument.parse(decode(socket.receive())))
