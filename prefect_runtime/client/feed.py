@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 from prefect_runtime.client.streaming import Socket
@@ -15,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 0.1
 RECONNECT_SECONDS = 1.0
+REMEMBERED = 1000  # jobs
 
 
 class Feed:
@@ -38,9 +40,16 @@ class Feed:
         self._closed = threading.Event()
         self._tried = threading.Event()
         self._socket: Socket | None = None
+        self._told: OrderedDict[str, JobDocument] = OrderedDict()
+        self._lock = threading.Lock()  # guards _told
         self.connected = False
         threading.Thread(target=self._run, name="job-feed", daemon=True).start()
         self._tried.wait(OPEN_SECONDS)  # mostly there in 3 ms, and then the first query need not be repeated
+
+    def last_word(self, job_id: str) -> JobDocument | None:
+        """Return what the feed told of a job last, which is how it is: an unbroken feed tells every change."""
+        with self._lock:
+            return self._told.get(job_id)
 
     def close(self) -> None:
         """End it."""
@@ -58,6 +67,8 @@ class Feed:
                     _log.debug("feed of status changes: %s", error)
             self._tried.set()
             was_connected, self.connected = self.connected, False
+            with self._lock:
+                self._told.clear()
             if was_connected and not self._closed.is_set():
                 self._state_changed()
             self._closed.wait(RECONNECT_SECONDS)
@@ -69,6 +80,12 @@ class Feed:
         self._tried.set()
         try:
             while not self._closed.is_set():
-                self._take(JobDocument.parse(decode(socket.receive())))
+                document = JobDocument.parse(decode(socket.receive()))
+                with self._lock:
+                    self._told[document.id] = document
+                    self._told.move_to_end(document.id)
+                    if len(self._told) > REMEMBERED:
+                        self._told.popitem(last=False)
+                self._take(document)
         finally:
             socket.close()

@@ -35,6 +35,7 @@ LONGEST_PAUSE_RUNNING = 5.0
 GROWTH = 1.5
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
 PAUSE_WITH_FEED = 30.0
+FEED_LINGERS = 10.0  # seconds after the last wait: who runs one job after another opens one feed
 SHORTEST_PAUSE = 0.05
 FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
 PAGE, MAX_PAGES = 200, 5
@@ -109,6 +110,7 @@ class JobMonitor:
         self._thread: threading.Thread | None = None
         self._feed: Feed | None = None
         self._feed_changes = 0  # how often the feed came or went
+        self._idle_until = 0.0  # when the thread ends if nobody waits any more
         self._random = random.Random()  # noqa: S311 - jitter
 
     def wait(
@@ -136,7 +138,9 @@ class JobMonitor:
         grace = Deadline(FIRST_ANSWER_GRACE, self._clock)
         words: dict[str, str] = {}
         with self._lock:
-            watches = [self._enter(job_id, waiter) for job_id in dict.fromkeys(job_ids)]
+            # The feed may be some milliseconds late: who has no time to wait for it has to ask.
+            trusting = deadline.remaining() > FIRST_ANSWER_GRACE
+            watches = [self._enter(job_id, waiter, trusting=trusting) for job_id in dict.fromkeys(job_ids)]
             before = {watch.job_id: watch.answers for watch in watches}
             try:
                 while True:
@@ -156,6 +160,12 @@ class JobMonitor:
                 for watch in watches:
                     self._leave(watch, waiter)
 
+    def close(self) -> None:
+        """End at once instead of lingering; who waits goes on waiting."""
+        with self._lock:
+            self._idle_until = 0.0
+            self._wake.notify()
+
     def _unlocked(self, call: Callable[[JobDocument], None], documents: list[JobDocument]) -> None:
         self._lock.release()
         try:
@@ -164,18 +174,25 @@ class JobMonitor:
         finally:
             self._lock.acquire()
 
-    def _enter(self, job_id: str, waiter: _Waiter) -> _Watch:
+    def _enter(self, job_id: str, waiter: _Waiter, *, trusting: bool) -> _Watch:
         watch = self._watches.get(job_id)
         if watch is None:
             watch = self._watches[job_id] = _Watch(job_id)
         watch.waiters.add(waiter)
-        watch.due = watch.not_before  # who has just come wants to know now
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():  # a forked process has no threads
             self._start()
+        told = self._feed.last_word(job_id) if trusting and self._feed is not None else None
+        if told is not None:
+            self._take(told)
+            pause = PAUSE_WITH_FEED if waiter.longest_pause is None else waiter.longest_pause
+            watch.due = self._clock.monotonic() + min(PAUSE_WITH_FEED, max(SHORTEST_PAUSE, pause))
+        else:
+            watch.due = watch.not_before  # who has just come wants to know now
         self._wake.notify()
         return watch
 
     def _start(self) -> None:
+        self._feed = None
         self._thread = threading.Thread(target=self._run, name="job-monitor", daemon=True)
         self._thread.start()
 
@@ -183,6 +200,8 @@ class JobMonitor:
         watch.waiters.discard(waiter)
         if not watch.waiters:
             self._watches.pop(watch.job_id, None)
+            if not self._watches and self._feed is not None:
+                self._idle_until = self._clock.monotonic() + FEED_LINGERS
             self._wake.notify()
 
     # The watcher's thread
@@ -212,7 +231,11 @@ class JobMonitor:
         with self._lock:
             while True:
                 if not self._watches:
-                    self._thread = None
+                    idle = self._idle_until - self._clock.monotonic()
+                    if idle > 0:
+                        self._clock.wait(self._wake, idle)
+                        continue
+                    self._thread = self._feed = None
                     return None
                 open_watches = [watch for watch in self._watches.values() if not watch.settled]
                 now = self._clock.monotonic()

@@ -72,6 +72,9 @@ class RuntimeClient:
 
     def close(self) -> None:
         """Close all connections. A later call opens new ones."""
+        with self._lock:
+            if self._monitor is not None:
+                self._monitor.close()
         self._transport.close()
 
     @property

@@ -81,7 +81,7 @@ def test_every_request_through_a_broken_line_becomes_one_job_with_the_right_resu
     count: int, seed: int, far_end: Callable[..., LedgerServer], proxy: Callable[..., FaultProxy]
 ) -> None:
     ledger = Ledger()
-    line = proxy(far_end(ledger).port, at_random(0.35), seed, hang_seconds=1.5)
+    line = proxy(far_end(ledger).port, at_random(0.42), seed, hang_seconds=1.5)
 
     outcome = run_batch(line.url, count)
 
