@@ -16,14 +16,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from prefect_runtime import journal
+from prefect_runtime import cards, journal
 from prefect_runtime.artifacts import render_result
 from prefect_runtime.blocks import RuntimeCredentials, load_credentials
+from prefect_runtime.cards import Memory
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.client.submission import sweep
-from prefect_runtime.journal import Memory
 from prefect_runtime.wire.errors import (
     ConfigurationError,
     JobTimeoutError,
@@ -560,7 +560,7 @@ def _note(service: RuntimeService, document: JobDocument, *, result: Any = _NONE
     memory = Memory(service.memory)
     try:
         section = "" if result is _NONE else render_result(result)
-        card = journal.note_job(document, memory, secrets=service.client.secrets, result=section, delivered=delivered)
+        card = cards.note_job(document, memory, secrets=service.client.secrets, result=section, delivered=delivered)
         if card is not None and (card.attached or card.posts > 1):
             sweep(service.client, journal.current_journal(memory), card)
     except Exception as error:  # noqa: BLE001 - see above

@@ -43,7 +43,7 @@ def reap(
     from prefect.context import SyncClientContext
 
     from prefect_runtime.blocks import load_credentials
-    from prefect_runtime.journal import Memory, note_job
+    from prefect_runtime.cards import Memory, note_job
     from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
 
     if cancel and adopt:

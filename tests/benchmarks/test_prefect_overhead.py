@@ -1,8 +1,9 @@
 """What Prefect adds to one job: the four tasks and the card, beside the same four calls without Prefect.
 
 Asserted is the ratio to what Prefect itself takes for four empty tasks with as many calls of its API as a card
-needs, measured in turns in one flow. What a call costs is decided by the server: after each task it is busy
-writing that down (on SQLite, on two cores, a call takes 30 ms then, and 10 ms when the server has nothing else to do).
+needs, one after the other, measured in turns in one flow: less than that, because only the claim, the look-up and the
+intent are waited for. What a call costs is decided by the server: after each task it is busy writing that down (on
+SQLite, on two cores, a call takes 30 ms then, and 10 ms when the server has nothing else to do).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from e2e.support import running_server
 from prefect_runtime.client import RuntimeService
 
 SCRIPT = Path(__file__).with_name("prefect_overhead.py")
-MOST_TIMES = 1.75
+MOST_TIMES = 1.0
 
 
 def test_prefect_adds_hardly_more_than_bare_tasks_and_calls_take(

@@ -24,7 +24,7 @@ from prefect_runtime.client import RuntimeService, discovery
 from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
-from .support import eventually, running_server
+from .support import eventually, running_server, written_down
 
 
 @pytest.fixture(scope="package")
@@ -92,6 +92,13 @@ def prefect_settings(server_url: str, prefect_home: Path, block_slugs_at_start: 
             yield
 
 
+@pytest.fixture(autouse=True)
+def all_is_written_down() -> Iterator[None]:
+    """Lets no test end while cards of its jobs are being written."""
+    yield
+    written_down()
+
+
 @pytest.fixture
 def proxy(server_url: str) -> Iterator[Proxy]:
     """A proxy in front of the server, that counts and refuses; the flows of the test go through it."""
@@ -99,6 +106,7 @@ def proxy(server_url: str) -> Iterator[Proxy]:
     with temporary_settings({PREFECT_API_URL: proxy.url}):
         yield proxy
         proxy.pass_all()
+        written_down()
     proxy.close()
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -123,8 +124,16 @@ def run_id(state: State[Any]) -> UUID:
     return state.state_details.flow_run_id
 
 
+def written_down() -> None:
+    """Wait until no job card is being written in the background, as the interpreter does at its end."""
+    for thread in threading.enumerate():
+        if thread.name == "card-writer":
+            thread.join(30)
+
+
 def artifacts(flow_run_id: UUID) -> list[Artifact]:
-    """Return the artifacts of a flow run."""
+    """Return the artifacts of a flow run, once this process has written all that it has to write."""
+    written_down()
     chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
     with get_client(sync_client=True) as client:
         return client.read_artifacts(artifact_filter=chosen)
@@ -175,6 +184,7 @@ def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:
 
 def claims() -> list[str]:
     """Return the names of all claims: Prefect variables named after a request's key."""
+    written_down()
     with get_client(sync_client=True) as client:
         names = [variable.name for variable in client.read_variables()]
         return [name for name in names if name.startswith("prt1-")]

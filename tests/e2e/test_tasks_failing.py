@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +39,6 @@ from prefect_runtime.wire.errors import (
     RuntimeProgramNotFound,
 )
 
-from .proxy import Proxy
 from .support import PUBLISHES, cards, eventually, free_port, jobs_of, run_id, shown, task_runs
 
 Upload = Callable[..., str]
@@ -264,14 +264,29 @@ def test_a_task_retry_repeats_what_is_safe_to_repeat(bell: QuantumCircuit) -> No
 
 
 def test_a_run_task_that_is_retried_attaches_to_the_job_it_has_made(
-    bell: QuantumCircuit, service: RuntimeService, proxy: Proxy
+    bell: QuantumCircuit, service: RuntimeService
 ) -> None:
+    class FullDisk(logging.Filter):
+        """Fails the first time that a job is said to be known: it is made, and nothing else has been done."""
+
+        failed = False
+
+        def filter(self, record: logging.LogRecord) -> bool:
+            if "submitted" in record.getMessage() and not self.failed:
+                self.failed = True
+                raise OSError("no space left")
+            return True
+
     @flow
     def forgetful() -> str:
-        proxy.refuse("PATCH /api/artifacts/", times=1)  # the job is made, and its id cannot be written down
         return run_sampler.with_options(retries=1)("local", [bell], shots=10)
 
-    state = forgetful(return_state=True)
+    logger, fault = logging.getLogger("prefect.task_runs"), FullDisk()
+    logger.addFilter(fault)
+    try:
+        state = forgetful(return_state=True)
+    finally:
+        logger.removeFilter(fault)
     assert jobs_of(service, run_id(state)) == [state.result()]
     assert eventually(lambda: task_run(state, "run-sampler", of=1)).run_count == 2
     (card,) = cards(run_id(state))

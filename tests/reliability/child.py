@@ -21,8 +21,7 @@ from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Scheduled
 
-from prefect_runtime import RuntimeCredentials, fetch_result, run_program, tasks, wait_for_final_state
-from prefect_runtime import journal as journal_module
+from prefect_runtime import RuntimeCredentials, card_writer, fetch_result, run_program, tasks, wait_for_final_state
 from prefect_runtime.client import monitor, rest, service
 from prefect_runtime.journal import PrefectJournal
 
@@ -97,7 +96,7 @@ PLACES: list[tuple[Any, str, str | None, str | None]] = [
     (PrefectJournal, "intend", "before the intent", "intent written"),
     (rest.RuntimeClient, "run_job", "before the request", "answer received"),
     (PrefectJournal, "acknowledge", "before the job is written down", "job written down"),
-    (journal_module, "_unclaim", "before the claim is removed", "claim removed"),
+    (card_writer, "remove_claims", "before the claim is removed", "claim removed"),
     (tasks, "_wait", "before waiting", "waited"),
     (rest.RuntimeClient, "results", "before the result is fetched", "result fetched"),
     (tasks, "render_result", None, "before the result is on the card"),

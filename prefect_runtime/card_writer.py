@@ -1,0 +1,134 @@
+"""Writes down in the background what is true already, so that no job waits for Prefect's API. Used by cards.py.
+
+Only what may be late goes this way: which job a request has (the intent is on the card already, and the job carries the
+request's key), and what people see. The order is kept; of several writes to one card that have not been sent, one is
+sent. The thread lives while there is something to write, and the interpreter waits for it at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+
+_log = logging.getLogger(__name__)
+
+LONGEST_FLUSH_SECONDS = 30.0
+
+
+@dataclass(kw_only=True)
+class Write:
+    """What is to be written of one request.
+
+    Attributes:
+        key: The request's key.
+        artifact_id: Its card, if there is something to write on it.
+        body: Members of the card to write.
+        claims: Variables to remove after that.
+    """
+
+    key: str
+    artifact_id: UUID | None
+    body: dict[str, Any] = field(repr=False)
+    claims: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class _Pending:
+    write: Write
+    client: SyncPrefectClient  # the run's own, held open
+    release: Callable[[], None]
+    context: contextvars.Context  # Prefect's settings of the run
+
+
+class CardWriter:
+    """A queue of writes, and a thread for as long as it is not empty."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()  # guards the two below
+        self._queue: OrderedDict[str, _Pending] = OrderedDict()
+        self._under_way: str | None = None  # the key of what is being sent; None: there is no thread
+
+    def put(self, client: SyncPrefectClient, write: Write) -> None:
+        """Have something written soon, in the order given."""
+        with self._changed:
+            waiting = self._queue.get(write.key)
+            if waiting is not None:
+                waiting.write.artifact_id = write.artifact_id or waiting.write.artifact_id
+                waiting.write.body.update(write.body)
+                waiting.write.claims += write.claims
+                return
+            held = contextlib.ExitStack()
+            held.enter_context(client)
+            self._queue[write.key] = _Pending(
+                write=write, client=client, release=held.close, context=contextvars.copy_context()
+            )
+            if self._under_way is None:
+                self._under_way = ""
+                threading.Thread(target=self._run, name="card-writer").start()
+
+    def flush(self, keys: Collection[str]) -> None:
+        """Wait until nothing of these requests is left to be written."""
+
+        def written() -> bool:
+            return self._under_way not in keys and not any(key in self._queue for key in keys)
+
+        with self._changed:
+            if not self._changed.wait_for(written, timeout=LONGEST_FLUSH_SECONDS):
+                _log.warning("Prefect's API takes long to write job cards down; going on without")
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._queue:
+                    self._under_way = None
+                    self._changed.notify_all()
+                    return
+                self._under_way, pending = self._queue.popitem(last=False)
+                self._changed.notify_all()
+            pending.context.run(_send, pending)
+
+
+def _send(pending: _Pending) -> None:
+    """Write, with the run's client, or one of our own where that fails; a card that stays behind costs nobody a job."""
+    try:
+        _write(pending.client, pending.write)
+    except Exception as first:  # noqa: BLE001 - closed under our hands, or a server that is not there
+        try:
+            with get_client(sync_client=True, httpx_settings={}) as own:  # settings: else it is the same one again
+                _write(own, pending.write)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job is not concerned
+            _log.warning("card of %s: not brought up to date (%s)", pending.write.key, type(error).__name__)
+            _log.debug("first error: %s", type(first).__name__)
+    finally:
+        with contextlib.suppress(Exception):
+            pending.release()
+
+
+def _write(client: SyncPrefectClient, write: Write) -> None:
+    if write.body and write.artifact_id is not None:
+        patch_card(client, write.artifact_id, write.body)
+        write.body = {}
+    remove_claims(client, write.claims)
+
+
+def patch_card(client: SyncPrefectClient, artifact_id: UUID, body: dict[str, Any]) -> None:
+    """Write a card anew, without the event that Prefect's own method emits: it would carry the whole text each time."""
+    client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
+
+
+def remove_claims(client: SyncPrefectClient, names: list[str]) -> None:
+    """Remove claims, the last first, and take each off the list: from here on the card speaks."""
+    while names:
+        with contextlib.suppress(ObjectNotFound):
+            client.delete_variable_by_name(names[-1])
+        names.pop()

@@ -1,0 +1,187 @@
+"""Job cards as Prefect keeps them: one artifact a request, its metadata the record, its markdown what people see.
+
+Used by journal.py (the record, while a request is being submitted) and by the tasks (what people see, afterwards).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.context import SyncClientContext
+
+from prefect_runtime.artifacts import render_card, split_result
+from prefect_runtime.card_writer import CardWriter, Write, patch_card
+from prefect_runtime.client.submission import Card
+from prefect_runtime.client.transport import clean
+from prefect_runtime.execution import current_execution
+from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
+
+MOST_REMEMBERED = 1000
+_WRITER = "card writer"
+NO_FLOW_RUN = "none:0:0"
+"""Stands for the execution when a failure was delivered outside of any flow run."""
+
+REASON_CHARACTERS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A card that this process has written or read: its artifact, its record and what it shows of the result."""
+
+    artifact_id: UUID
+    fields: Mapping[str, str]
+    result: str = ""
+
+
+class Memory:
+    """The cards this process knows and those it is about to write, kept with the account; the oldest are forgotten."""
+
+    def __init__(self, entries: dict[str, object]) -> None:
+        self._entries = entries
+        writer = entries.setdefault(_WRITER, CardWriter())
+        assert isinstance(writer, CardWriter)  # noqa: S101 - nobody else uses that name
+        self.writer = writer
+
+    def get(self, key: str) -> Known | None:
+        """Return what is known of a request's card."""
+        known = self._entries.get(key)
+        return known if isinstance(known, Known) else None
+
+    def put(self, key: str, known: Known) -> None:
+        """Remember a card."""
+        self._put(key, known)
+
+    def first_free(self, chain: str, first_key: str) -> int:
+        """Return the number below which tasks of this process have all numbers of equal requests of an execution."""
+        number = self._entries.get(f"{chain} {first_key}")
+        return number if isinstance(number, int) else 0
+
+    def took(self, chain: str, first_key: str, number: int) -> None:
+        """Remember that a number is taken; only a start for the next search, which counts on nothing."""
+        if number == self.first_free(chain, first_key):
+            self._put(f"{chain} {first_key}", number + 1)
+
+    def _put(self, key: str, value: object) -> None:
+        self._entries[key] = value
+        while len(self._entries) > MOST_REMEMBERED:
+            oldest = next((name for name in list(self._entries) if name != _WRITER), "")
+            self._entries.pop(oldest, None)  # other threads do the same
+
+
+@contextlib.contextmanager
+def prefect_client() -> Iterator[SyncPrefectClient]:
+    """Give the client that Prefect uses itself in this run: making one costs more than a call."""
+    with SyncClientContext.get_or_create() as context:
+        yield context.client
+
+
+def read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:
+    """Return the cards of these requests, by key."""
+    artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
+    return {artifact.key: artifact for artifact in artifacts if artifact.key}
+
+
+def to_fields(card: Card) -> dict[str, str]:
+    """Return a card as the record that an artifact's metadata holds: texts, and only what is known."""
+    fields = {
+        "key": card.key,
+        "fingerprint": card.fingerprint,
+        "program": card.program_id,
+        "requested_backend": card.requested_backend,
+        "backend": card.backend,
+        "occurrence": str(card.occurrence),
+        "generation": str(card.generation),
+        "intended_at": card.intended_at,
+        "job_id": card.job_id,
+        "acknowledged_at": card.acknowledged_at,
+        "attached": "yes" if card.attached else "",
+        "posts": str(card.posts),
+        **card.notes,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def to_card(fields: Mapping[str, str], blank: Card) -> Card:
+    """Return the card that a record tells of; what the record does not know is as in `blank`."""
+    return replace(
+        blank,
+        backend=fields.get("backend", ""),
+        intended_at=fields.get("intended_at", ""),
+        job_id=fields.get("job_id", ""),
+        acknowledged_at=fields.get("acknowledged_at", ""),
+        attached=bool(fields.get("attached")),
+        posts=int(fields.get("posts", "0")),
+        notes={"transpiled": fields["transpiled"]} if "transpiled" in fields else {},
+    )
+
+
+def note_job(
+    document: JobDocument,
+    memory: Memory,
+    *,
+    secrets: Sequence[str] = (),
+    result: str = "",
+    delivered: bool = False,
+) -> Card | None:
+    """Show on a job's card how the job is, and return the card; None for a job without one.
+
+    The record (the artifact's metadata) belongs to the submission; here only what people see is written anew, unless a
+    failure is being delivered, which the next execution has to know.
+
+    Args:
+        document: What the server says of the job.
+        memory: The cards this process knows.
+        secrets: What must not be on the card.
+        result: The section that `render_result` made, if there is a result.
+        delivered: Its failure is about to be raised to somebody.
+    """
+    key = next((tag for tag in document.tags if tag.startswith(KEY_PREFIX)), None)
+    if key is None:
+        return None
+    if delivered:
+        memory.writer.flush([key])  # the record is read afresh before it is changed
+    with prefect_client() as client:
+        known = (None if delivered else memory.get(key)) or _read_known(client, key)
+        if known is None or known.fields.get("job_id", document.id) != document.id:
+            return None  # no card, or a duplicate's document: the card is another job's
+        fields = {**known.fields, **_job_fields(document, secrets)}
+        body: dict[str, object] = {"data": render_card(fields, result or known.result)}
+        if delivered:
+            execution = current_execution(client)
+            chain = execution.chain if execution else NO_FLOW_RUN
+            known = replace(known, fields={**known.fields, "failure_delivered": chain})
+            patch_card(client, known.artifact_id, {**body, "metadata_": dict(known.fields)})
+        else:
+            memory.writer.put(client, Write(key=key, artifact_id=known.artifact_id, body=body))
+    memory.put(key, replace(known, result=result or known.result))
+    return to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
+
+
+def _read_known(client: SyncPrefectClient, key: str) -> Known | None:
+    artifact = read_cards(client, [key]).get(key)
+    if artifact is None:
+        return None
+    return Known(
+        artifact_id=artifact.id, fields=dict(artifact.metadata_ or {}), result=split_result(str(artifact.data or ""))
+    )
+
+
+def _job_fields(document: JobDocument, secrets: Sequence[str]) -> dict[str, str]:
+    reason = document.reason.strip()
+    fields = {
+        "job_id": document.id,
+        "status": document.status.name if document.status else document.word,
+        "backend": document.backend,
+        "created": document.created or "",
+        "started": document.started or "",
+        "ended": document.ended or "",
+        "usage_seconds": "" if document.usage_seconds is None else f"{document.usage_seconds:g}",
+        "reason": clean(reason.splitlines()[-1], secrets, limit=REASON_CHARACTERS) if reason else "",
+    }
+    return {name: value for name, value in fields.items() if value}

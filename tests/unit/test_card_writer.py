@@ -1,0 +1,120 @@
+"""What is written in the background: all of it, in order, once, and before the interpreter ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+from uuid import UUID, uuid4
+
+from prefect.exceptions import ObjectNotFound
+
+from prefect_runtime.card_writer import CardWriter, Write
+
+
+class Api:
+    """Stands for Prefect's client: keeps what it was asked for, and answers when a test lets it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.open = 0
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.missing: set[str] = set()
+
+    def __enter__(self) -> Api:
+        self.open += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open -= 1
+
+    def request(self, method: str, path: str, *, path_params: dict[str, UUID], json: dict[str, Any]) -> None:
+        assert (method, path, self.open > 0) == ("PATCH", "/artifacts/{id}", True)
+        self.entered.set()
+        assert self.go_on.wait(5)
+        self.calls.append(("card", dict(json)))
+
+    def delete_variable_by_name(self, name: str) -> None:
+        assert self.open > 0
+        self.calls.append(("claim", name))
+        if name in self.missing:
+            raise ObjectNotFound(http_exc=Exception(name))
+
+
+def write(key: str, claims: tuple[str, ...] = (), **body: str) -> Write:
+    """A write for a card of its own."""
+    return Write(key=key, artifact_id=uuid4(), body=dict(body), claims=list(claims))
+
+
+def test_a_claim_is_removed_after_its_card_was_written_and_the_client_is_given_back() -> None:
+    api, writer = Api(), CardWriter()
+    writer.put(api, write("a", ("a-2", "a"), data="x"))  # type: ignore[arg-type]
+    writer.flush(["a"])
+    assert api.calls == [("card", {"data": "x"}), ("claim", "a"), ("claim", "a-2")]
+    assert api.open == 0
+
+
+def test_what_comes_while_another_is_under_way_is_sent_once_and_in_order() -> None:
+    api, writer = Api(), CardWriter()
+    api.go_on.clear()
+    writer.put(api, write("a", data="1"))  # type: ignore[arg-type]
+    assert api.entered.wait(5)
+    for number in range(2, 6):
+        writer.put(api, write("a", data=str(number)))  # type: ignore[arg-type]
+    writer.put(api, write("b", data="b"))  # type: ignore[arg-type]
+    writer.put(api, write("a", ("a",), metadata_="record"))  # type: ignore[arg-type]
+    api.go_on.set()
+    writer.flush(["a", "b"])
+    assert api.calls == [
+        ("card", {"data": "1"}),
+        ("card", {"data": "5", "metadata_": "record"}),
+        ("claim", "a"),
+        ("card", {"data": "b"}),
+    ]
+    assert api.open == 0
+
+
+def test_flush_waits_for_the_requests_it_is_asked_about_only() -> None:
+    api, writer = Api(), CardWriter()
+    api.go_on.clear()
+    writer.put(api, write("a", data="x"))  # type: ignore[arg-type]
+    assert api.entered.wait(5)
+    writer.flush(["another"])
+    assert api.calls == []
+    threading.Timer(0.05, api.go_on.set).start()
+    writer.flush(["a"])
+    assert api.calls == [("card", {"data": "x"})]
+
+
+def test_a_claim_that_is_gone_already_keeps_no_other() -> None:
+    api, writer = Api(), CardWriter()
+    api.missing = {"a"}
+    writer.put(api, Write(key="a", artifact_id=None, body={}, claims=["a-2", "a"]))  # type: ignore[arg-type]
+    writer.flush(["a"])
+    assert api.calls == [("claim", "a"), ("claim", "a-2")]
+
+
+ENDS_AT_ONCE = """
+import time
+from uuid import uuid4
+from prefect_runtime.card_writer import CardWriter, Write
+
+class Api:
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def request(self, *_, json, **__):
+        time.sleep(0.3)
+        print("written", json["data"], flush=True)
+
+writer = CardWriter()
+for key in ("a", "b"):
+    writer.put(Api(), Write(key=key, artifact_id=uuid4(), body={"data": key}))
+"""
+
+
+def test_the_interpreter_ends_only_when_all_is_written() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS_AT_ONCE], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("\n") == ["written a", "written b", ""]
