@@ -59,6 +59,11 @@ def render_card(fields: Mapping[str, str], result: str = "") -> str:
     return "\n\n".join(part for part in (title, first, result, details) if part)
 
 
+def says_final(markdown: str) -> bool:
+    """True if a card that was rendered before shows a final status."""
+    return any(f"{_SIGNS[word]} {word}" in markdown for word in ("DONE", "ERROR", "CANCELLED"))
+
+
 def _rows(labels: Mapping[str, str], shown: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(f"**{label}**", _cell(shown[name])) for name, label in labels.items() if shown.get(name)]
 

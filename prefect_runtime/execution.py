@@ -25,8 +25,9 @@ class Execution:
         task_run_id: The task run that acts; None in the body of a flow.
         scope: What equal requests share to be the same one: the outermost flow run and the subflow's place in it.
         root_run_id: The outermost flow run.
-        chain: The flow runs from the outermost one down, each with its run count and the moment it began to run:
-            ``"1f3c…:1:1795341.25/9a20…:2:1795342.5"``. A resume changes the moment only.
+        chain: The runs from the outermost flow run down, each with its run count and the moment it began to run:
+            ``"1f3c…:1:1795341.25/9a20…:2:1795342.5"``. A resume changes the moment only. Tasks that the acting one was
+            called from are among them: their retry calls it anew, as another task run.
     """
 
     flow_run_id: UUID
@@ -40,10 +41,24 @@ class Execution:
         """This task run in this execution, as it stands on a card."""
         return f"{self.chain}|{self.task_run_id}"
 
+    @property
+    def is_again(self) -> bool:
+        """True if a run that we are in was executed before; a resume, which keeps the count, is not seen."""
+        return any(link.split(":")[1] != "1" for link in self.chain.split("/"))
+
     def is_mine_or_free(self, claim: str) -> bool:
         """True if what has that claim may be taken: it is this task run's, or of an execution that is over."""
         chain, _, task_run_id = claim.partition("|")
         return task_run_id == str(self.task_run_id) or self.is_later_than(chain)
+
+    def is_mine(self, claim: str) -> bool:
+        """True if what has that claim is nobody else's: it is this task run's, or of an earlier try of a run it is in.
+
+        What an earlier execution of the outermost flow run has left is free for whoever comes first.
+        """
+        chain, _, task_run_id = claim.partition("|")
+        same_execution = chain.split("/")[0] == self.chain.split("/")[0]
+        return task_run_id == str(self.task_run_id) or (same_execution and self.is_later_than(chain))
 
     def succeeds(self, claim: str) -> bool:
         """True if a claim is of an earlier execution of the same outermost flow run: that one is over."""
@@ -54,8 +69,8 @@ class Execution:
     def is_later_than(self, chain: str) -> bool:
         """True if this execution is another, later one than that of the chain.
 
-        Of the first flow run in which the two differ the run count has risen, or it began to run later (a resume keeps
-        the count); flow runs of different ids beneath the same execution are siblings, at work at the same time.
+        Of the first run in which the two differ the run count has risen, or it began to run later (a resume keeps the
+        count); runs of different ids beneath the same execution are siblings, at work at the same time.
         """
         pairs = zip(chain.split("/"), self.chain.split("/"), strict=False)
         for level, (theirs, mine) in enumerate(pairs):
@@ -83,13 +98,33 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
         task_run_id=task.task_run.id if task else None,
         scope="/".join([str(lineage[0].id), *places]),
         root_run_id=str(lineage[0].id),
-        chain="/".join(_link(run) for run in lineage),
+        chain="/".join(_link(run) for run in _with_enclosing_tasks(lineage, task)),
     )
 
 
-def _link(flow_run: FlowRun) -> str:
-    began = flow_run.state.timestamp.timestamp() if flow_run.state is not None else 0.0
-    return f"{str(flow_run.id)[-12:]}:{flow_run.run_count or 1}:{began:.6f}"
+def _link(run: FlowRun | TaskRun) -> str:
+    began = run.state.timestamp.timestamp() if run.state is not None else 0.0
+    return f"{str(run.id)[-12:]}:{run.run_count or 1}:{began:.6f}"
+
+
+def _with_enclosing_tasks(lineage: list[FlowRun], task: TaskRunContext | None) -> list[FlowRun | TaskRun]:
+    """Return the flow runs, each followed by those of its task runs that the acting one is called from.
+
+    Which try of an outer task this is, only its own context knows (the API hears of it late), and that is found
+    nowhere but behind the token with which the inner context was entered (Prefect 3.8.8). Where there is none, an outer
+    task's retry looks like another call beneath the same execution.
+    """
+    tasks = list[TaskRun]()
+    context: object = task
+    while isinstance(context, TaskRunContext):
+        if task is not None and context.task_run.id not in (task.task_run.id, *(outer.id for outer in tasks)):
+            tasks.insert(0, context.task_run)
+        token = getattr(context, "_token", None)
+        context = getattr(token, "old_value", None)
+    runs = list[FlowRun | TaskRun]()
+    for flow_run in lineage:
+        runs += [flow_run, *(outer for outer in tasks if outer.flow_run_id == flow_run.id)]
+    return runs
 
 
 def _numbers(turn: list[str]) -> list[float]:

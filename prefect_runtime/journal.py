@@ -15,11 +15,12 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from prefect_runtime.artifacts import render_card
+from prefect_runtime.artifacts import render_card, says_final
 from prefect_runtime.card_writer import Write, patch_card
 from prefect_runtime.cards import Known, Memory, prefect_client, read_cards, to_card, to_fields
 from prefect_runtime.claims import Claims
@@ -99,17 +100,23 @@ class PrefectJournal:
         """Claim the first of some requests and return its card, and what cards there are of the others.
 
         None for a card that another task of this execution has. The claim comes before the look: a card that was not
-        there a moment ago may have been written, acknowledged and its claim removed meanwhile.
+        there a moment ago may have been written, acknowledged and its claim removed meanwhile. A rival may have claimed
+        it only to look, and then has to let go of a card that is ours.
         """
         blank = blanks[0]
         self._memory.writer.flush([one.key for one in blanks])
         while (rival := self._claims.take(client, blank.key)) is not None:
             if not explicit and rival and not self._execution.is_mine_or_free(rival):
-                return None, {}
+                written = read_cards(client, [one.key for one in blanks])
+                artifact = written.get(blank.key)
+                if artifact is None or not self._execution.is_mine((artifact.metadata_ or {}).get("claim", "")):
+                    return None, written  # the rival has it, or somebody else
             time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
         written = read_cards(client, [one.key for one in blanks])
         artifact = written.get(blank.key)
         if artifact is None:
+            if self._execution.is_again:
+                self._warn_of_jobs_left(client)
             return blank, written
         fields = artifact.metadata_ or {}
         if explicit and fields.get("intended_at") and fields.get("fingerprint") != blank.fingerprint:
@@ -122,6 +129,25 @@ class PrefectJournal:
             self.abandon()
             return self._take(client, [card_of(blank.occurrence, blank.generation + 1)], card_of, explicit=explicit)
         return self._adopt(client, artifact, blank), written
+
+    def _warn_of_jobs_left(self, client: SyncPrefectClient) -> None:
+        """Name the jobs that an earlier execution of this flow run has made, and this one has not asked for so far."""
+        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._execution.flow_run_id]))
+        left = [
+            card.metadata_["job_id"]
+            for card in client.read_artifacts(artifact_filter=ours)
+            if (card.metadata_ or {}).get("job_id")
+            and card.metadata_
+            and self._execution.is_later_than(card.metadata_.get("claim", "").partition("|")[0])
+            and not says_final(str(card.data))
+        ]
+        if left:
+            get_run_logger().warning(
+                "A request that the last execution of this flow run did not make; its unfinished jobs %s have not been "
+                "asked for so far. If the flow builds its inputs anew each time, give an idempotency_key; "
+                "`prefect-runtime reap` lists and cancels what is left.",
+                ", ".join(left),
+            )
 
     def _may_have(self, artifact: Artifact) -> bool:
         """True unless another task run of this execution has the card."""

@@ -67,8 +67,8 @@ def run_program(
 ) -> str:
     """Run a program and return the id of its job, as soon as the runtime has it.
 
-    One request makes one job. Executed again (a retry of this task, a flow run run again), the same request finds its
-    job. Called within a task of your own that has retries, it needs an ``idempotency_key`` for that.
+    One request makes one job. Executed again (a retry of this task or of a task around it, a flow run run again), the
+    same request finds its job.
 
     Args:
         credentials: A block, or the name of a saved one; "local" is the embedded runtime.
@@ -452,9 +452,6 @@ def execute(
     **options: Any,
 ) -> Any:
     """Run a program, wait, and return its result; each step is a task of its own. A plain function, for use in flows.
-
-    Within a task of your own that has retries, give an ``idempotency_key``: Prefect says nothing that would tell a
-    retry of the outer task from a second request of it.
 
     Args:
         credentials: A block, or the name of a saved one; "local" is the embedded runtime.

@@ -171,6 +171,31 @@ def test_a_job_whose_id_could_not_be_written_down_is_found_by_its_tag(
     assert card_fields(run_id(state))["job_id"] == job_id
 
 
+def test_who_asks_for_something_else_when_executed_again_is_told_of_the_job_that_is_left(
+    bell: QuantumCircuit, upload: Upload, service: RuntimeService
+) -> None:
+    program = upload(PUBLISHES)
+    executions = []
+
+    @flow
+    def forgetful() -> None:
+        executions.append(1)
+        done = run_sampler("local", [bell], shots=10)
+        fetch_result("local", done)
+        run_program("local", program, {"count": 1, "pause": 30, "execution": len(executions)})
+        raise LaterStepError
+
+    state = forgetful(return_state=True)
+    done, left = jobs_of(service, run_id(state))
+    again = execute_again(forgetful, run_id(state))
+    lines = log_lines(run_id(state), until="have not been asked for so far")
+    warning = next(line for line in lines if "have not been asked for so far" in line)
+    assert left in warning
+    assert done not in warning
+    for job_id in jobs_of(service, run_id(again))[1:]:
+        service.job(job_id).cancel()
+
+
 def test_a_failure_that_was_delivered_is_a_finished_request_and_the_next_execution_makes_a_new_job(
     upload: Upload, service: RuntimeService
 ) -> None:
