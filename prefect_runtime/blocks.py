@@ -160,7 +160,11 @@ class RuntimeCredentials(CredentialsBlock):
         )
 
 
-def load_credentials(credentials: RuntimeCredentials | str) -> RuntimeCredentials:
+CredentialsLike = RuntimeCredentials | str
+"""What tasks take: a block, or the name of a saved one; "local" is the embedded runtime."""
+
+
+def load_credentials(credentials: CredentialsLike) -> RuntimeCredentials:
     """Return the block that a task was given, itself or by name; "local" is always there.
 
     Raises:

@@ -21,9 +21,10 @@ from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Scheduled
 
-from prefect_runtime import RuntimeCredentials, card_writer, fetch_result, run_program, tasks, wait_for_final_state
+from prefect_runtime import RuntimeCredentials, card_writer, fetch_result, run_program, wait_for_final_state
 from prefect_runtime.client import monitor, rest, service
 from prefect_runtime.journal import PrefectJournal
+from prefect_runtime.tasks import note, wait
 
 SETTLE_SECONDS = 0.6
 REQUEST_SECONDS = 0.4
@@ -97,9 +98,9 @@ PLACES: list[tuple[Any, str, str | None, str | None]] = [
     (rest.RuntimeClient, "run_job", "before the request", "answer received"),
     (PrefectJournal, "acknowledge", "before the job is written down", "job written down"),
     (card_writer, "remove_claims", "before the claim is removed", "claim removed"),
-    (tasks, "_wait", "before waiting", "waited"),
+    (wait, "_wait", "before waiting", "waited"),
     (rest.RuntimeClient, "results", "before the result is fetched", "result fetched"),
-    (tasks, "render_result", None, "before the result is on the card"),
+    (note, "render_result", None, "before the result is on the card"),
 ]
 MIDDLES: list[tuple[Any, str, str, float]] = [
     (rest.RuntimeClient, "run_job", "request under way", 0.03),

@@ -1,0 +1,31 @@
+"""The tasks, one per verb of the seed, and `execute`, which strings them together. What users import.
+
+Tasks take a block, or the name of a saved one, and plain values, and return plain values: a job id crosses a task
+boundary, never a live client. They do not retry by themselves (``retries=0``): what is safe to repeat is repeated one
+room below, and the rest must not be. Nothing is cached: a cached status is a wrong status.
+
+    run         one request becomes one job
+    wait        until a job is final; its result
+    job         its log, its interim results, its status; cancelling it
+    together    execute: all of them; when a retry is safe
+    note        what the tasks write on a job's card
+"""
+
+from prefect_runtime.tasks.job import cancel_job, fetch_logs, job_status, stream_results
+from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
+from prefect_runtime.tasks.together import execute, retry_if_safe
+from prefect_runtime.tasks.wait import fetch_result, wait_for_final_state
+
+__all__ = [
+    "cancel_job",
+    "execute",
+    "fetch_logs",
+    "fetch_result",
+    "job_status",
+    "retry_if_safe",
+    "run_estimator",
+    "run_program",
+    "run_sampler",
+    "stream_results",
+    "wait_for_final_state",
+]

@@ -1,0 +1,114 @@
+"""Tasks that look at a job or cancel it, whatever its status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.client import JobStatus, ResultDecoder
+from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.streaming import InterimStream
+from prefect_runtime.tasks.note import note
+from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateError
+
+INTERIM_CHARACTERS_IN_LOG = 300
+
+
+@task(name="Fetch logs", task_run_name="logs-{job_id}", retries=0, cache_policy=NO_CACHE)
+def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
+    """Return a job's log, standard output and error; empty if there is none. Warns if the job is not final yet.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+
+    Raises:
+        QiskitRuntimeError: The runtime could not be asked, or does not know the job.
+    """
+    with load_credentials(credentials).get_client() as service:
+        job = service.handle(job_id)
+        if not job.document().is_final:
+            get_run_logger().warning("Job %s is not final yet: its log may grow", job_id)
+        return job.logs()
+
+
+@task(name="Stream results", task_run_name="stream-{job_id}", retries=0, cache_policy=NO_CACHE)
+def stream_results(credentials: CredentialsLike, job_id: str, *, timeout: float | None = None) -> list[Any]:
+    """Return all interim results of a job, in order, each once, after relaying them to the run's log as they come.
+
+    Also what was published before the task started. Ends with the job.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+        timeout: Seconds to listen in all; None until the job is final.
+
+    Raises:
+        JobTimeoutError: The job was not final in time.
+        InterimResultsUnavailableError: This channel has no stream.
+        TransportError: The stream broke and could not be opened again; job and result are not affected.
+    """
+    check_seconds("timeout", timeout)
+    logger = get_run_logger()
+    with load_credentials(credentials).get_client() as service:
+        deadline = Deadline(timeout, service.client.clock)
+        stream = InterimStream(service.client, job_id)
+        results: list[Any] = []
+        try:
+            while (text := stream.next_text(None if timeout is None else deadline.remaining())) is not None:
+                results.append(ResultDecoder.decode(text))
+                logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+        except TimeoutError:
+            raise JobTimeoutError(
+                f"Job {job_id} was still publishing after {timeout:g} s; {len(results)} interim results had come. "
+                "It was left alone.",
+                job_id=job_id,
+            ) from None
+        finally:
+            stream.cancel()
+        return results
+
+
+@task(name="Job status", task_run_name="status-{job_id}", retries=0, cache_policy=NO_CACHE)
+def job_status(credentials: CredentialsLike, job_id: str) -> JobStatus:
+    """Return a job's status, as the runtime says it is now.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+
+    Raises:
+        IBMQError: The runtime gave a status that this version does not know.
+        QiskitRuntimeError: The runtime could not be asked, or does not know the job.
+    """
+    with load_credentials(credentials).get_client() as service:
+        return service.client.job(job_id).known_status()
+
+
+@task(name="Cancel job", task_run_name="cancel-{job_id}", retries=0, cache_policy=NO_CACHE)
+def cancel_job(credentials: CredentialsLike, job_id: str) -> JobStatus:
+    """Cancel a job and return its status as read back from the runtime; DONE if it was quicker.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+
+    Raises:
+        QiskitRuntimeError: The runtime could not be asked, or does not know the job.
+    """
+    with load_credentials(credentials).get_client() as service:
+        try:
+            service.client.cancel(job_id)
+        except RuntimeInvalidStateError:
+            get_run_logger().info("Job %s was final already", job_id)
+        document = service.client.job(job_id)
+        note(service, document)
+        return document.known_status()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= INTERIM_CHARACTERS_IN_LOG else f"{text[:INTERIM_CHARACTERS_IN_LOG]}… ({len(text)})"

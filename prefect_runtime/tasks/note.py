@@ -1,0 +1,39 @@
+"""What tasks write on a job's card. Used by the tasks only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from prefect_runtime import cards, journal
+from prefect_runtime.artifacts import render_result
+from prefect_runtime.cards import Memory
+from prefect_runtime.client import RuntimeJob, RuntimeService
+from prefect_runtime.client.submission import sweep
+from prefect_runtime.wire.models import JobDocument
+
+_NONE = object()  # no result, which None may be
+
+
+def note(service: RuntimeService, document: JobDocument, *, result: Any = _NONE, delivered: bool = False) -> None:
+    """Bring the job's card up to date, and look once more for a duplicate where an answer was lost on the way.
+
+    The card is for people: what goes wrong with it must not cost a result, or hide a failure.
+    """
+    memory = Memory(service.memory)
+    try:
+        section = "" if result is _NONE else render_result(result)
+        card = cards.note_job(document, memory, secrets=service.client.secrets, result=section, delivered=delivered)
+        if card is not None and (card.attached or card.posts > 1):
+            sweep(service.client, journal.current_journal(memory), card)
+    except Exception as error:  # noqa: BLE001 - see above
+        name = type(error).__name__
+        get_run_logger().warning("Job %s: its card could not be brought up to date (%s)", document.id, name)
+
+
+def note_if_final(service: RuntimeService, job: RuntimeJob) -> None:
+    """Show on the card what a timeout has led to: the job may have been cancelled."""
+    document = job.known_document
+    if document is not None and document.is_final:
+        note(service, document)

@@ -1,0 +1,227 @@
+"""Tasks that ask for a job: one request, one job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_runtime import journal
+from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.cards import Memory
+from prefect_runtime.wire.errors import ConfigurationError
+
+OnExisting = Literal["attach", "new"]
+
+
+@task(name="Run program", task_run_name="run-{program_id}", retries=0, cache_policy=NO_CACHE)
+def run_program(
+    credentials: CredentialsLike,
+    program_id: str,
+    inputs: Mapping[str, Any],
+    *,
+    backend: str | Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    max_execution_time: float | None = None,
+    log_level: str | None = None,
+    session_id: str | None = None,
+    private: bool = False,
+    idempotency_key: str | None = None,
+    on_existing: OnExisting = "attach",
+) -> str:
+    """Run a program and return the id of its job, as soon as the runtime has it.
+
+    One request makes one job. Executed again (a retry of this task or of a task around it, a flow run run again), the
+    same request finds its job.
+
+    Args:
+        credentials: A block, or the name of a saved one; "local" is the embedded runtime.
+        program_id: The program.
+        inputs: Its arguments. Wrap large ones in `prefect.utilities.annotations.quote`: Prefect walks what it is given.
+        backend: A name, names in order of preference, or "least_busy"; the block's if None.
+        options: ``{"backend_name": …, "log_level": …, "image": …}``.
+        tags: Up to four, the block's included.
+        max_execution_time: The longest the job may run, in seconds; then the runtime ends it.
+        log_level: What the program logs: critical, error, warning, info, debug.
+        session_id: Session to run in.
+        private: The runtime shows no inputs, and the result once.
+        idempotency_key: Names the request beyond this flow run, for instance ``"calibration-2026-11-22"``.
+        on_existing: "attach" to the job of an equal request, or "new" to make another one in any case.
+
+    Raises:
+        ConfigurationError: Something that cannot work; nothing was sent.
+        SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
+        ApiError: The runtime refused; there is no job.
+        TransportError: The runtime cannot be reached; there is no job.
+    """
+    given = dict(options or {})
+    backend_name, option_level = given.pop("backend_name", None), given.pop("log_level", None)
+    return _submit(
+        credentials,
+        program_id,
+        inputs,
+        backend=backend or backend_name,
+        log_level=log_level or option_level,
+        image=given.pop("image", ""),
+        tags=tags,
+        max_execution_time=max_execution_time,
+        session_id=session_id,
+        private=private,
+        idempotency_key=idempotency_key,
+        on_existing=on_existing,
+        _unknown_options=given,
+    )
+
+
+@task(name="Run sampler", task_run_name="run-sampler", retries=0, cache_policy=NO_CACHE)
+def run_sampler(
+    credentials: CredentialsLike,
+    pubs: Sequence[Any],
+    *,
+    shots: int | None = None,
+    backend: str | Sequence[str] | None = None,
+    optimization_level: int = 2,
+    options: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    max_execution_time: float | None = None,
+    log_level: str | None = None,
+    session_id: str | None = None,
+    private: bool = False,
+    idempotency_key: str | None = None,
+    on_existing: OnExisting = "attach",
+) -> str:
+    """Sample circuits and return the id of the job; its result is a Qiskit `PrimitiveResult`.
+
+    Args:
+        credentials: A block, or the name of a saved one; "local" is the embedded runtime.
+        pubs: Circuits as written (QuantumCircuit, OpenQASM 3 text, path of a .qasm or .qpy file), alone or as
+            ``(circuit, parameter values, shots)``. They are transpiled to the backend here; those that fit it already
+            pass through unchanged.
+        shots: Repetitions for PUBs that do not say; 4096 if None.
+        backend: A name, names in order of preference, or "least_busy"; the block's if None.
+        optimization_level: For transpiling, 0 to 3.
+        options: The sampler's options.
+        tags: See `run_program`, as all that follows.
+        max_execution_time: In seconds.
+        log_level: Of the program.
+        session_id: Session to run in.
+        private: The runtime shows no inputs, and the result once.
+        idempotency_key: Names the request beyond this flow run.
+        on_existing: "attach" or "new".
+
+    Raises:
+        ConfigurationError: Something that cannot work; nothing was sent.
+        SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
+        ApiError: The runtime refused; there is no job.
+        TransportError: The runtime cannot be reached; there is no job.
+    """
+    return _submit(
+        credentials,
+        "sampler",
+        _primitive_inputs(pubs, options, "default_shots", shots),
+        backend=backend,
+        optimization_level=optimization_level,
+        tags=tags,
+        max_execution_time=max_execution_time,
+        log_level=log_level,
+        session_id=session_id,
+        private=private,
+        idempotency_key=idempotency_key,
+        on_existing=on_existing,
+    )
+
+
+@task(name="Run estimator", task_run_name="run-estimator", retries=0, cache_policy=NO_CACHE)
+def run_estimator(
+    credentials: CredentialsLike,
+    pubs: Sequence[Any],
+    *,
+    precision: float | None = None,
+    backend: str | Sequence[str] | None = None,
+    optimization_level: int = 2,
+    options: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    max_execution_time: float | None = None,
+    log_level: str | None = None,
+    session_id: str | None = None,
+    private: bool = False,
+    idempotency_key: str | None = None,
+    on_existing: OnExisting = "attach",
+) -> str:
+    """Estimate expectation values and return the id of the job; its result is a Qiskit `PrimitiveResult`.
+
+    Args:
+        credentials: A block, or the name of a saved one; "local" is the embedded runtime.
+        pubs: ``(circuit, observables, parameter values, precision)``, the last two optional; see `run_sampler`.
+        precision: Target standard error for PUBs that do not say; 1/64 if None.
+        backend: A name, names in order of preference, or "least_busy"; the block's if None.
+        optimization_level: For transpiling, 0 to 3.
+        options: The estimator's options.
+        tags: See `run_program`, as all that follows.
+        max_execution_time: In seconds.
+        log_level: Of the program.
+        session_id: Session to run in.
+        private: The runtime shows no inputs, and the result once.
+        idempotency_key: Names the request beyond this flow run.
+        on_existing: "attach" or "new".
+
+    Raises:
+        ConfigurationError: Something that cannot work; nothing was sent.
+        SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
+        ApiError: The runtime refused; there is no job.
+        TransportError: The runtime cannot be reached; there is no job.
+    """
+    return _submit(
+        credentials,
+        "estimator",
+        _primitive_inputs(pubs, options, "default_precision", precision),
+        backend=backend,
+        optimization_level=optimization_level,
+        tags=tags,
+        max_execution_time=max_execution_time,
+        log_level=log_level,
+        session_id=session_id,
+        private=private,
+        idempotency_key=idempotency_key,
+        on_existing=on_existing,
+    )
+
+
+def _primitive_inputs(
+    pubs: Sequence[Any], options: Mapping[str, Any] | None, default_name: str, default: float | None
+) -> dict[str, Any]:
+    chosen = dict(options or {})
+    if default is not None:
+        if isinstance(default, bool) or not isinstance(default, int | float) or default <= 0:
+            raise ConfigurationError(f"{default_name.removeprefix('default_')}: must be more than 0; got {default!r}.")
+        chosen[default_name] = default
+    return {"pubs": pubs, "options": chosen}
+
+
+def _submit(
+    credentials: CredentialsLike,
+    program_id: str,
+    inputs: Mapping[str, Any],
+    *,
+    tags: Sequence[str],
+    max_execution_time: float | None,
+    _unknown_options: Mapping[str, Any] | None = None,
+    **request: Any,
+) -> str:
+    if _unknown_options:
+        raise ConfigurationError(
+            f"options: {sorted(_unknown_options)} not known; there are backend_name, log_level, image."
+        )
+    block = load_credentials(credentials)
+    with block.get_client() as service:
+        checked = service.request(
+            program_id,
+            inputs,
+            tags=[*block.tags, *tags],
+            max_execution_time=block.max_execution_time if max_execution_time is None else max_execution_time,
+            **request,
+        )
+        return service.submit(checked, journal.current_journal(Memory(service.memory))).job_id

@@ -1,0 +1,182 @@
+"""Tasks that wait for a job to be final, and fetch its result."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
+from prefect_runtime.client.retry import check_seconds
+from prefect_runtime.tasks.note import note, note_if_final
+from prefect_runtime.wire.errors import (
+    ConfigurationError,
+    JobTimeoutError,
+    QiskitRuntimeError,
+    RuntimeInvalidStateError,
+)
+from prefect_runtime.wire.models import JobDocument
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+OnTimeout = Literal["keep", "cancel"]
+
+
+@task(name="Wait for job", task_run_name="wait-{job_id}", retries=0, cache_policy=NO_CACHE)
+def wait_for_final_state(
+    credentials: CredentialsLike,
+    job_id: str,
+    *,
+    timeout: float | None = None,
+    wait: float | None = None,
+    on_timeout: OnTimeout = "keep",
+    raise_on_failure: bool = True,
+) -> JobStatus:
+    """Wait until a job is final and return its status. A failed poll ends nothing.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+        timeout: Seconds to wait in all; None for as long as it takes.
+        wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
+        on_timeout: What happens to the job at the timeout: "keep" leaves it alone, "cancel" cancels it.
+        raise_on_failure: Raise if the job failed or was cancelled, so that the flow run is not Completed.
+
+    Raises:
+        JobTimeoutError: Not final in time; the task run's state is then called TimedOut.
+        RuntimeJobFailureError: The job failed (`RuntimeJobMaxTimeoutError`: it ran too long).
+        RuntimeInvalidStateError: The job was cancelled.
+    """
+    _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    service, pause = _open(credentials, timeout=timeout, wait=wait)
+    with service:
+        job = service.handle(job_id)
+        try:
+            _wait(job, timeout, pause, on_timeout)
+        except JobTimeoutError:
+            note_if_final(service, job)
+            raise
+        document = job.document()
+        status = document.known_status()
+        failed = raise_on_failure and status is not JobStatus.DONE
+        note(service, document, delivered=failed)
+        if failed:
+            raise job.failure()
+        return status
+
+
+@task(name="Fetch result", task_run_name="result-{job_id}", retries=0, cache_policy=NO_CACHE)
+def fetch_result(
+    credentials: CredentialsLike,
+    job_id: str,
+    *,
+    timeout: float | None = None,
+    wait: float | None = None,
+    on_timeout: OnTimeout = "keep",
+    decoder: type[ResultDecoder] | str | None = None,
+) -> Any:
+    """Return a job's result, waiting for it if need be.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+        timeout: Seconds to wait in all; None for as long as it takes.
+        wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
+        on_timeout: What happens to the job at the timeout: "keep" or "cancel".
+        decoder: A `ResultDecoder` class, or where it is: ``"package.module:Class"``.
+
+    Raises:
+        RuntimeJobFailureError: The job failed; the message has the program's traceback.
+        RuntimeInvalidStateError: The job was cancelled: it has no result.
+        JobTimeoutError: Not final in time.
+        ResultDecodeError: The result cannot be read with this decoder.
+    """
+    _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    decoder_class = _load_decoder(decoder)
+    service, pause = _open(credentials, timeout=timeout, wait=wait)
+    with service:
+        job = service.handle(job_id)
+        try:
+            _wait(job, timeout, pause, on_timeout, quiet=True)
+        except JobTimeoutError:
+            note_if_final(service, job)
+            raise
+        document = job.document()
+        if document.known_status() is not JobStatus.DONE:
+            note(service, document, delivered=True)
+            raise job.failure()
+        result = job.result(decoder=decoder_class)
+        note(service, document, result=result)
+        return result
+
+
+def _open(
+    credentials: CredentialsLike, *, timeout: float | None = None, wait: float | None = None
+) -> tuple[RuntimeService, float | None]:
+    """Return a client, and the longest pause between two looks at a job: the call's, else the block's."""
+    check_seconds("timeout", timeout)
+    check_seconds("wait", wait)
+    block = load_credentials(credentials)
+    return block.get_client(), block.wait_seconds if wait is None else wait
+
+
+def _wait(
+    job: RuntimeJob, timeout: float | None, pause: float | None, on_timeout: OnTimeout, *, quiet: bool = False
+) -> None:
+    """Wait, with a log line for each change of status; `quiet` leaves it out for a job that was final before."""
+    logger = get_run_logger()
+    waited = False
+
+    def tell(document: JobDocument) -> None:
+        nonlocal waited
+        if quiet and document.is_final and not waited:
+            return
+        waited = True
+        word = document.status.name if document.status else document.word
+        logger.info("Job %s: %s%s", document.id, word, f" on {document.backend}" if document.backend else "")
+
+    try:
+        job.wait_for_final_state(timeout=timeout, wait=pause, on_change=tell)
+    except JobTimeoutError as error:
+        if on_timeout != "cancel":
+            raise
+        _cancel_after_timeout(job, logger)
+        words = error.message.partition(" It was left alone")[0]
+        raise JobTimeoutError(
+            f"{words} It was to be cancelled then; the log says whether it was.", job_id=job.job_id()
+        ) from None
+
+
+def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:
+    try:
+        job.cancel()
+    except RuntimeInvalidStateError:
+        logger.info("Job %s became final just now: not cancelled", job.job_id())
+    except QiskitRuntimeError as error:
+        logger.warning("Job %s could not be cancelled after the timeout: %s", job.job_id(), error)
+    else:
+        logger.info("Job %s: cancelled after the timeout, now %s", job.job_id(), job.status().name)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name}: {value!r} is none of {', '.join(choices)}.")
+
+
+def _load_decoder(decoder: type[ResultDecoder] | str | None) -> type[ResultDecoder] | None:
+    if not isinstance(decoder, str):
+        return decoder
+    module, colon, name = decoder.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"decoder: {decoder!r} cannot be loaded ({type(error).__name__}).") from None
+    if not colon or not hasattr(found, "decode"):
+        raise ConfigurationError(f"decoder: {decoder!r} must name a class with a decode method: package.module:Class.")
+    loaded: type[ResultDecoder] = found
+    return loaded
