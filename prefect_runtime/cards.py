@@ -17,7 +17,7 @@ from prefect.context import SyncClientContext
 
 from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.card_writer import CardWriter, Write, patch_card
-from prefect_runtime.client.submission import Card
+from prefect_runtime.client.request import Card
 from prefect_runtime.client.transport import clean
 from prefect_runtime.execution import current_execution
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument

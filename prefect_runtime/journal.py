@@ -24,7 +24,8 @@ from prefect_runtime.artifacts import render_card, says_final
 from prefect_runtime.card_writer import Write, patch_card
 from prefect_runtime.cards import Known, Memory, prefect_client, read_cards, to_card, to_fields
 from prefect_runtime.claims import Claims
-from prefect_runtime.client.submission import Card, Journal, NoJournal, conflict
+from prefect_runtime.client.request import Card, Journal, NoJournal
+from prefect_runtime.client.submission import conflict
 from prefect_runtime.execution import Execution, current_execution
 
 _log = logging.getLogger(__name__)

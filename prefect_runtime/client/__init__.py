@@ -4,7 +4,7 @@ Data flows service -> primitives, fingerprint -> submission -> rest -> transport
 
     service       what is there, start one, find one                 -> RuntimeService
     primitives    circuits as written: choose a backend, transpile, coerce
-    submission    one request becomes one job                        (the Journal's protocol is here)
+    submission    one request becomes one job; request.py has its words, duplicates.py what is left over
     job           one job's life                                     -> RuntimeJob
     monitor, feed one watcher per account for every job that somebody waits for
     streaming     interim results over a WebSocket

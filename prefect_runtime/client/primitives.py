@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.submission import Prepared
+from prefect_runtime.client.request import Prepared
 from prefect_runtime.client.target import is_isa
 from prefect_runtime.wire.codec import encode_inputs
 from prefect_runtime.wire.errors import ConfigurationError

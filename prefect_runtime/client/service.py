@@ -16,9 +16,9 @@ from prefect_runtime.client import accounts, primitives, submission
 from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.request import Card, Journal, NoJournal, Prepared, Request
 from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
-from prefect_runtime.client.submission import Card, Journal, NoJournal, Prepared, Request
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import (
     ApiError,

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.duplicates import jobs_of, settle_duplicates
 from prefect_runtime.client.fingerprint import fingerprint, request_key
+from prefect_runtime.client.request import Card, Journal, Prepared, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy
 from prefect_runtime.wire.errors import (
@@ -31,7 +33,7 @@ from prefect_runtime.wire.errors import (
     ServerError,
     SubmissionUnknownError,
 )
-from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
 _log = logging.getLogger(__name__)
 
@@ -50,145 +52,6 @@ MAX_POSTS = 3  # the first, and two after an absence was proved
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
 """How long after the intent a job may still turn up in the server's list. No promise of IBM's is known: measured values
 of gateways' buffering and list lag stay below 300 s; the embedded runtime lists what it has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a caller asks for, as written: before a backend is chosen and circuits are transpiled.
-
-    Attributes:
-        program_id: Program.
-        inputs: Its inputs, logical.
-        backend: A name, names in order of preference, "least_busy", or None for the channel's default.
-        tags: The caller's own.
-        optimization_level: For transpiling logical circuits, 0 to 3.
-        idempotency_key: Names the request across flow runs and processes.
-        on_existing: "attach" to the job of an equal request, or "new".
-        others: Members of the job's body that are passed through (log_level, session_id, …).
-    """
-
-    program_id: str
-    inputs: Mapping[str, Any] = field(repr=False)
-    backend: str | tuple[str, ...] | None = None
-    tags: tuple[str, ...] = ()
-    optimization_level: int = 2
-    idempotency_key: str | None = None
-    on_existing: Literal["attach", "new"] = "attach"
-    others: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A request ready to be sent.
-
-    Attributes:
-        backend: The backend chosen; None leaves it to the server.
-        params: Encoded inputs.
-        notes: What a person wants to know of the choice: layout, seed, depth.
-    """
-
-    backend: str | None
-    params: str = field(repr=False)
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """The durable record of one request: written before the POST, completed after it. Times are ISO 8601, UTC.
-
-    Attributes:
-        key: The request's key.
-        fingerprint: Of the logical request.
-        program_id: Program.
-        requested_backend: As asked for.
-        backend: As chosen; empty until the intent is written.
-        occurrence: Number of this request among equal ones of one execution.
-        generation: Number of this attempt, after failures that were delivered.
-        intended_at: When the intent was written; empty before.
-        job_id: The job; empty until it is acknowledged.
-        acknowledged_at: When that was.
-        attached: True if the job was found rather than made.
-        posts: How often the request was sent; more than once only after an absence was proved.
-        notes: See `Prepared`.
-    """
-
-    key: str
-    fingerprint: str
-    program_id: str
-    requested_backend: str = ""
-    backend: str = ""
-    occurrence: int = 0
-    generation: int = 0
-    intended_at: str = ""
-    job_id: str = ""
-    acknowledged_at: str = ""
-    attached: bool = False
-    posts: int = 0
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-
-class Journal(Protocol):
-    """Where cards are kept. Every method may raise; nothing is sent if the intent could not be written."""
-
-    def scope(self) -> str | None:
-        """What equal requests must share to be the same one; None if every call is a new request."""
-
-    def run_tag(self) -> str | None:
-        """The root flow run's id, for a tag that `reap` finds."""
-
-    def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
-        """Return this request's card, known or new.
-
-        Args:
-            card_of: Makes a blank card for an occurrence and a generation.
-            explicit: The caller named the request; then occurrence is always 0.
-        """
-
-    def intend(self, card: Card) -> None:
-        """Write, durably, that the request is about to be sent."""
-
-    def acknowledge(self, card: Card) -> None:
-        """Write, durably, which job the request has."""
-
-    def withdraw(self, card: Card) -> None:
-        """Write that the request was provably not taken, so that it may be sent again. Raises nothing."""
-
-    def abandon(self) -> None:
-        """Forget a request that was looked up but will not be sent: it could not be made ready."""
-
-    def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
-        """Tell people that the request has more jobs than one; the others are being cancelled."""
-
-
-class NoJournal:
-    """For callers without Prefect: the key still protects against lost answers within this call."""
-
-    def scope(self) -> str | None:
-        """Every call is a new request."""
-        return None
-
-    def run_tag(self) -> str | None:
-        """There is no flow run."""
-        return None
-
-    def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:  # noqa: ARG002
-        """Return a blank card."""
-        return card_of(0, 0)
-
-    def intend(self, card: Card) -> None:
-        """Nothing is kept."""
-
-    def acknowledge(self, card: Card) -> None:
-        """Nothing is kept."""
-
-    def withdraw(self, card: Card) -> None:
-        """Nothing is kept."""
-
-    def abandon(self) -> None:
-        """Nothing is kept."""
-
-    def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
-        """The log has it."""
 
 
 def submit(
@@ -456,57 +319,6 @@ class _Submission:
             "Run the same request again to look for it again, or look for a job with this tag.",
             key=card.key,
         )
-
-
-def jobs_of(client: RuntimeClient, key: str) -> list[JobDocument]:
-    """Return the jobs that carry a request's key, newest first."""
-    return [job for job in client.jobs(tags=[key]) if key in job.tags]
-
-
-def sweep(client: RuntimeClient, journal: Journal, card: Card) -> None:
-    """Look once more for jobs of one request: for a card whose answer was lost, when its job is final.
-
-    Raises nothing: the result is there, and a look that fails must not keep it from its owner.
-    """
-    try:
-        matches = jobs_of(client, card.key)
-    except QiskitRuntimeError as error:
-        _log.warning("request %s: could not look for duplicates (%s)", card.key, error)
-        return
-    if len(matches) > 1:
-        settle_duplicates(client, journal, card, matches)
-
-
-def settle_duplicates(
-    client: RuntimeClient, journal: Journal, card: Card, matches: Sequence[JobDocument]
-) -> JobDocument:
-    """Return the one job to keep of those with the request's key; cancel the others where that is still possible.
-
-    There is more than one only if the server's list was stale for longer than the settling time. Kept is the one the
-    card names, else one that is done, else the oldest that still can be: everybody who looks decides alike.
-    """
-    oldest_first = sorted(matches, key=lambda job: (job.created or "", job.id))
-    known = [job for job in oldest_first if job.id == card.job_id]
-    done = [job for job in oldest_first if job.status is JobStatus.DONE]
-    alive = [job for job in oldest_first if not job.is_final]
-    kept = (known or done or alive or oldest_first)[0]
-    others = [job for job in oldest_first if job.id != kept.id]
-    if others:
-        ids = [job.id for job in others]
-        _log.warning("request %s has %d jobs: keeping %s, cancelling %s", card.key, len(matches), kept.id, ids)
-        for job in others:
-            _cancel_duplicate(client, job)
-        journal.report_duplicates(card, kept.id, ids)
-    return kept
-
-
-def _cancel_duplicate(client: RuntimeClient, job: JobDocument) -> None:
-    if job.is_final:
-        return
-    try:
-        client.cancel(job.id)
-    except QiskitRuntimeError as error:
-        _log.warning("job %s: a duplicate that could not be cancelled (%s)", job.id, error)
 
 
 # No connection proves that nothing was taken; of all other errors only 429 does.

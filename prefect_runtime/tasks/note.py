@@ -10,7 +10,7 @@ from prefect_runtime import cards, journal
 from prefect_runtime.artifacts import render_result
 from prefect_runtime.cards import Memory
 from prefect_runtime.client import RuntimeJob, RuntimeService
-from prefect_runtime.client.submission import sweep
+from prefect_runtime.client.duplicates import sweep
 from prefect_runtime.wire.models import JobDocument
 
 _NONE = object()  # no result, which None may be

@@ -18,7 +18,7 @@ from uuid import UUID
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Scheduled
 
 from prefect_runtime import RuntimeCredentials, card_writer, fetch_result, run_program, wait_for_final_state
@@ -128,7 +128,9 @@ def execute(pipe: Connection, flow_run_id: UUID, parameters: dict[str, Any], poi
     """Execute a flow run, once more if it was executed before, and send what it returns or raises."""
     _prepare(point)
     outcome: Any
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), get_client(sync_client=True) as client:
+    # Logs are sent in batches, and a process's end waits up to two seconds for the last.
+    quick = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
+    with temporary_settings(quick), get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(flow_run_id)
         if flow_run.run_count:
             client.set_flow_run_state(flow_run_id, Scheduled(name="AwaitingRetry"), force=True)

@@ -10,8 +10,9 @@ import pytest
 
 from prefect_runtime.client import submission
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.request import Card, NoJournal, Prepared, Request
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.submission import Card, NoJournal, Prepared, Request, submit
+from prefect_runtime.client.submission import submit
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,

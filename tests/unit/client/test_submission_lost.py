@@ -10,7 +10,7 @@ from test_submission import CLASSIC, LOCAL, LOST, PLATFORM, REQUEST, Journal, Se
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.refusals import JobExistsError
-from prefect_runtime.client.submission import Card, Request
+from prefect_runtime.client.request import Card, Request
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,
