@@ -2,7 +2,9 @@
 
 Only what may be late goes this way: which job a request has (the intent is on the card already, and the job carries the
 request's key), and what people see. The order is kept; of several writes to one card that have not been sent, one is
-sent. The thread lives while there is something to write, and the interpreter waits for it at its end.
+sent. The thread lives while there is something to write, and the interpreter waits for it at its end. A locked SQLite
+is answered with 503, after which Prefect's client sleeps for two seconds (3.8.8, whatever its settings): here nobody
+waits for that.
 """
 
 from __future__ import annotations
