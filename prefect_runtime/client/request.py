@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from prefect_runtime.wire.errors import ConfigurationError
+
+MAX_USER_TAGS, MAX_TAG_LENGTH = 4, 86  # a job has eight (IBM's REST API 0.45.3), four of them ours
+_LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,3 +150,44 @@ class NoJournal:
 
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
         """The log has it."""
+
+
+def check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Return the backend asked for: a name, or names in order of preference.
+
+    Raises:
+        ConfigurationError: Something that is no backend's name.
+    """
+    if not backend:
+        return None
+    names = (backend,) if isinstance(backend, str) else tuple(backend)
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,128}", name):
+            raise ConfigurationError(f"backend: {name!r} is not a backend's name.")
+    return names[0] if isinstance(backend, str) else names
+
+
+def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return a caller's own tags.
+
+    Raises:
+        ConfigurationError: Too many, or too long.
+    """
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        raise ConfigurationError("tags: must be a list of texts.")
+    if len(tags) > MAX_USER_TAGS or any(not 0 < len(tag) <= MAX_TAG_LENGTH for tag in tags):
+        raise ConfigurationError(f"tags: at most {MAX_USER_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters.")
+    return tuple(tags)
+
+
+def check_log_level(level: str | None) -> str | None:
+    """Return a log level in capitals.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if level is None:
+        return None
+    if not isinstance(level, str) or level.upper() not in _LOG_LEVELS:
+        raise ConfigurationError(f"log_level: {level!r} is none of {', '.join(_LOG_LEVELS).lower()}.")
+    return level.upper()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
-import re
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,16 +10,26 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
 from prefect_runtime.client import accounts, primitives, submission
-from prefect_runtime.client.backend import Backend, BackendStatus
+from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
-from prefect_runtime.client.request import Card, Journal, NoJournal, Prepared, Request
+from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
+from prefect_runtime.client.request import (
+    Card,
+    Journal,
+    NoJournal,
+    Prepared,
+    Request,
+    check_backend,
+    check_log_level,
+    check_tags,
+)
 from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import (
     ApiError,
-    BackendNotFoundError,
     ConfigurationError,
     InterimResultsUnavailableError,
     QiskitRuntimeError,
@@ -30,11 +37,6 @@ from prefect_runtime.wire.errors import (
 from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
 _log = logging.getLogger(__name__)
-
-BACKEND_SECONDS = 300.0  # how long a backend's documents are good for; calibrations change daily
-MAX_USER_TAGS, MAX_TAG_LENGTH = 4, 86  # a job has eight (IBM's REST API 0.45.3), four of them ours
-LEAST_BUSY = "least_busy"
-_LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 
 class RuntimeService:
@@ -60,9 +62,10 @@ class RuntimeService:
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
         self.credentials = credentials or Credentials()
-        self._asked_backend = _check_backend(backend)
+        self._asked_backend = check_backend(backend)
         self._settle = settle_seconds
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
+        self._backends = Backends(self._account)
         self._release = weakref.finalize(self, accounts.release, self._account)
 
     def __repr__(self) -> str:
@@ -187,7 +190,7 @@ class RuntimeService:
     def _backend_of(self, card: Card) -> Backend:
         """Return the backend of a job just made; a look that fails must not hide the job."""
         try:
-            return self._known_backend(card.backend or self.client.job(card.job_id).backend)
+            return self._backends.known(card.backend or self.client.job(card.job_id).backend)
         except QiskitRuntimeError as error:
             _log.warning("job %s: nothing could be learned about its backend (%s)", card.job_id, error)
             return Backend(card.backend or "unknown")
@@ -231,7 +234,7 @@ class RuntimeService:
         else:
             encode_inputs(inputs)  # refused here, not half-way through a submission
         others = {
-            "log_level": _check_log_level(log_level),
+            "log_level": check_log_level(log_level),
             "runtime": image or None,
             "session_id": session_id,
             "cost": max_execution_time,
@@ -240,8 +243,8 @@ class RuntimeService:
         return Request(
             program_id=program_id,
             inputs=inputs,
-            backend=_check_backend(backend) or self._asked_backend,
-            tags=_check_tags(tags),
+            backend=check_backend(backend) or self._asked_backend,
+            tags=check_tags(tags),
             optimization_level=optimization_level,
             idempotency_key=idempotency_key,
             on_existing=on_existing,
@@ -253,10 +256,10 @@ class RuntimeService:
 
         def prepare() -> Prepared:
             if primitives.is_primitive(request.program_id, request.inputs):
-                choose = lambda: self._choose(request.backend)  # noqa: E731
+                choose = lambda: self._backends.choose(request.backend)  # noqa: E731
                 return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
             self._check_program(request.program_id)
-            return Prepared(backend=self._name_for(request.backend), params=encode_inputs(request.inputs))
+            return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
 
         return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
 
@@ -265,26 +268,11 @@ class RuntimeService:
         if self.credentials.channel == "local":
             self.client.program(program_id)
 
-    def _name_for(self, asked: str | tuple[str, ...] | None) -> str | None:
-        """Return the backend's name for a program that needs nothing else of it: asks only if there is a choice."""
-        if asked is None:
-            return self._default_backend_name()
-        if isinstance(asked, str) and asked != LEAST_BUSY and self.credentials.channel != "local":
-            return asked
-        return self._choose(asked).name
-
-    def _default_backend_name(self) -> str | None:
-        if self.credentials.channel == "local":
-            if self._account.default_backend is None:
-                self._account.default_backend = self.backends()[0].name
-            return self._account.default_backend
-        raise ConfigurationError("backend: name one in the call, in the service or in the block, or say 'least_busy'.")
-
     # What is there
 
     def backends(self) -> list[Backend]:
         """Return the backends the server lists, with their status, without configuration and target."""
-        return [_from_list(device) for device in self.client.backends()]
+        return self._backends.all()
 
     def backend(self, name: str) -> Backend:
         """Return one backend with its documents, at most five minutes old.
@@ -292,30 +280,7 @@ class RuntimeService:
         Raises:
             BackendNotFoundError: The server has none of that name.
         """
-        clock = self.client.clock
-        asked_at, backend = self._account.backends.get(name, (0.0, None))
-        if backend is None or clock.monotonic() - asked_at > BACKEND_SECONDS:
-            backend = self._fetch_backend(name)
-            self._account.backends[name] = (clock.monotonic(), backend)
-        return backend
-
-    def _fetch_backend(self, name: str) -> Backend:
-        status = self.client.backend(name, "status")
-        try:
-            configuration: Mapping[str, Any] | None = self.client.backend(name, "configuration")
-            properties = None if (configuration or {}).get("simulator") else self.client.backend(name, "properties")
-        except BackendNotFoundError:
-            configuration = properties = None
-        return Backend(
-            name,
-            status=BackendStatus(
-                operational=bool(status.get("state", True)),
-                message=str(status.get("message") or status.get("status") or ""),
-                pending_jobs=int(status.get("length_queue") or 0),
-            ),
-            configuration=configuration,
-            properties=properties or None,
-        )
+        return self._backends.get(name)
 
     def least_busy(self) -> Backend:
         """Return the operational backend with the shortest queue; of equal ones, the first the server lists.
@@ -323,39 +288,7 @@ class RuntimeService:
         Raises:
             BackendNotFoundError: None is operational.
         """
-        usable = [backend for backend in self.backends() if backend.status and backend.status.operational]
-        if not usable:
-            raise BackendNotFoundError("No backend of this account takes jobs now.", status_code=404)
-        return self.backend(min(usable, key=_queue).name)
-
-    def _choose(self, asked: str | tuple[str, ...] | None) -> Backend:
-        """Return the backend to run on, with its documents."""
-        if asked == LEAST_BUSY:
-            return self.least_busy()
-        if asked is None:
-            return self._known_backend(self._default_backend_name() or "")
-        names = (asked,) if isinstance(asked, str) else asked
-        for name in names[:-1]:
-            backend = self._known_backend(name)
-            if backend.status is None or backend.status.operational:
-                return backend
-            _log.info("backend %s takes no jobs now (%s); trying the next", name, backend.status.message)
-        return self._known_backend(names[-1])
-
-    def _known_backend(self, name: str) -> Backend:
-        """Return a backend with its documents; a classic server may have no pages on backends at all."""
-        if not name:
-            return Backend("unknown")
-        try:
-            return self.backend(name)
-        except BackendNotFoundError as error:
-            if self.credentials.channel == "classic":
-                return Backend(name)
-            names = ", ".join(backend.name for backend in self.backends())
-            raise BackendNotFoundError(
-                f"backend: there is no {name!r} for this account; there are {names}. Nothing was sent.",
-                status_code=error.status_code,
-            ) from None
+        return self._backends.least_busy()
 
     # Find one
 
@@ -403,7 +336,7 @@ class RuntimeService:
 
     def _as_job(self, document: JobDocument) -> RuntimeJob:
         try:
-            backend = self._known_backend(document.backend)
+            backend = self._backends.known(document.backend)
         except ApiError:
             backend = Backend(document.backend)  # retired since
         return RuntimeJob(
@@ -463,12 +396,12 @@ class RuntimeService:
             ConfigurationError: Something is missing; nothing was sent.
             RuntimeDuplicateProgramError: The name is taken.
         """
-        described = _read_metadata(metadata)
+        described = read_metadata(metadata)
         missing = [name for name in ("name", "description", "max_execution_time") if not described.get(name)]
         if missing:
             raise ConfigurationError(f"metadata: {', '.join(missing)} missing.")
         return self.client.upload_program(
-            {**_program_body(described), "is_public": bool(described.get("is_public")), "data": _encode_source(data)}
+            {**program_body(described), "is_public": bool(described.get("is_public")), "data": encode_source(data)}
         )
 
     def update_program(
@@ -478,86 +411,10 @@ class RuntimeService:
         if data is None and metadata is None:
             raise ConfigurationError("update_program: give data or metadata.")
         if metadata is not None:
-            self.client.update_program(program_id, _program_body(_read_metadata(metadata)))
+            self.client.update_program(program_id, program_body(read_metadata(metadata)))
         if data is not None:
-            self.client.update_program_data(program_id, _encode_source(data))
+            self.client.update_program_data(program_id, encode_source(data))
 
     def delete_program(self, program_id: str) -> None:
         """Delete a program."""
         self.client.delete_program(program_id)
-
-
-def _queue(backend: Backend) -> int:
-    return backend.status.pending_jobs if backend.status else 0
-
-
-def _from_list(device: Mapping[str, Any]) -> Backend:
-    """Read one entry of the list of backends (IBM's REST API 0.45.3)."""
-    raw = device.get("status")
-    status: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
-    qubits = device.get("qubits") or device.get("n_qubits")
-    return Backend(
-        str(device.get("name") or device.get("backend_name") or ""),
-        num_qubits=qubits if isinstance(qubits, int) else None,
-        status=BackendStatus(
-            operational=status.get("name", "online") == "online",
-            message=str(status.get("reason") or ""),
-            pending_jobs=int(device.get("queue_length") or 0),
-        ),
-    )
-
-
-def _check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    if not backend:
-        return None
-    names = (backend,) if isinstance(backend, str) else tuple(backend)
-    for name in names:
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,128}", name):
-            raise ConfigurationError(f"backend: {name!r} is not a backend's name.")
-    return names[0] if isinstance(backend, str) else names
-
-
-def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-        raise ConfigurationError("tags: must be a list of texts.")
-    if len(tags) > MAX_USER_TAGS or any(not 0 < len(tag) <= MAX_TAG_LENGTH for tag in tags):
-        raise ConfigurationError(f"tags: at most {MAX_USER_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters.")
-    return tuple(tags)
-
-
-def _check_log_level(level: str | None) -> str | None:
-    if level is None:
-        return None
-    if not isinstance(level, str) or level.upper() not in _LOG_LEVELS:
-        raise ConfigurationError(f"log_level: {level!r} is none of {', '.join(_LOG_LEVELS).lower()}.")
-    return level.upper()
-
-
-def _read_metadata(metadata: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
-    if isinstance(metadata, Mapping):
-        return metadata
-    try:
-        value = json.loads(Path(metadata).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"metadata: cannot read {metadata} ({type(error).__name__}).") from None
-    if not isinstance(value, dict):
-        raise ConfigurationError(f"metadata: {metadata} must hold a JSON object.")
-    return value
-
-
-def _program_body(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata under the names they have on the wire (max_execution_time is called cost there)."""
-    body = {name: metadata[name] for name in ("name", "description", "spec") if name in metadata}
-    if "max_execution_time" in metadata:
-        body["cost"] = metadata["max_execution_time"]
-    return body
-
-
-def _encode_source(data: str | Path) -> str:
-    is_source = isinstance(data, str) and ("\n" in data or re.search(r"\bdef\s+main\s*\(", data) is not None)
-    if not is_source:
-        try:
-            data = Path(data).read_text()
-        except OSError as error:
-            raise ConfigurationError(f"data: cannot read {data} ({error.strerror}).") from None
-    return base64.b64encode(str(data).encode()).decode("ascii")

@@ -19,8 +19,8 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, fetch_logs, fetch_result, run_sampler, wait_for_final_state
 
-ROUNDS = 20
-REST_SECONDS = 0.5  # before each: the server is still writing down the tasks of the one before
+ROUNDS = 12
+REST_SECONDS = 0.4  # before each: the server is still writing down the tasks of the one before
 
 
 @task(cache_policy=NO_CACHE)

@@ -55,6 +55,7 @@ def test_a_flow_run_executed_again_attaches_to_its_job(bell: QuantumCircuit, ser
     assert log_lines(run_id(state), until=f"Job {job_id}: found on its card")
 
 
+@pytest.mark.pr
 def test_flow_retries_attach_too(bell: QuantumCircuit, service: RuntimeService) -> None:
     executions = []
 
@@ -70,6 +71,7 @@ def test_flow_retries_attach_too(bell: QuantumCircuit, service: RuntimeService) 
     assert jobs_of(service, run_id(state)) == [state.result()]
 
 
+@pytest.mark.pr
 def test_equal_requests_find_their_jobs_again_in_order_and_new_ones_come_after(
     bell: QuantumCircuit, service: RuntimeService
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_failure_that_was_delivered_is_a_finished_request_and_the_next_executi
     assert all(shown(card)["Status"].endswith("ERROR") for card in cards(run_id(state)))
 
 
+@pytest.mark.pr
 def test_a_failure_that_nobody_was_told_is_what_the_next_execution_gets(
     upload: Upload, service: RuntimeService
 ) -> None:

@@ -34,6 +34,7 @@ def test_an_idempotency_key_gives_two_flow_runs_one_job(
     assert [job.job_id() for job in service.jobs(limit=None, tags=[unique])] == [first.result()]
 
 
+@pytest.mark.pr
 def test_an_idempotency_key_finds_its_job_at_the_runtime_where_prefect_has_no_card(
     bell: QuantumCircuit, unique: str, service: RuntimeService
 ) -> None:

@@ -78,6 +78,7 @@ def test_the_card_is_there_when_the_request_arrives(
     assert (card.metadata_ or {})["job_id"] == state.result()
 
 
+@pytest.mark.pr
 def test_a_request_that_the_runtime_never_takes_leaves_its_intent_and_is_sent_when_executed_again(
     bell: QuantumCircuit, runtime_proxy: tuple[Proxy, RuntimeCredentials], service: RuntimeService
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_request_that_failed_before_its_card_leaves_no_claim(broken: str, bell
     assert claims() == []
 
 
+@pytest.mark.pr
 def test_the_next_equal_call_does_not_wait_for_one_that_failed_before_its_card(
     bell: QuantumCircuit, proxy: Proxy, service: RuntimeService
 ) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled
@@ -60,6 +61,7 @@ def test_a_job_whose_flow_run_is_over_is_listed_then_cancelled_and_others_are_le
         at_work.cancel()
 
 
+@pytest.mark.pr
 def test_an_adopted_job_goes_on_and_its_card_says_so(upload: Upload, service: RuntimeService) -> None:
     program = upload(PUBLISHES)
 

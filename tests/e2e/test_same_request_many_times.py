@@ -29,7 +29,7 @@ def dask(_: int) -> TaskRunner[Any]:
 @pytest.mark.parametrize(
     ("make_runner", "count"),
     [
-        pytest.param(ThreadPoolTaskRunner, 8, id="threads"),
+        pytest.param(ThreadPoolTaskRunner, 5, id="threads"),
         pytest.param(ThreadPoolTaskRunner, 20, id="threads-pr", marks=pytest.mark.pr),
         pytest.param(ProcessPoolTaskRunner, 20, id="processes-pr", marks=pytest.mark.pr),
         pytest.param(dask, 20, id="dask-pr", marks=pytest.mark.pr),

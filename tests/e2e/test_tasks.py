@@ -67,6 +67,7 @@ def test_a_program_runs_with_one_task_per_verb(upload: Upload, service: RuntimeS
     assert [job.job_id() for job in service.jobs(limit=None, tags=["mine"])] == [got["id"]]
 
 
+@pytest.mark.pr
 def test_task_run_names_say_which_job(upload: Upload) -> None:
     program = upload(PUBLISHES)
 
@@ -131,6 +132,7 @@ def test_noisy_backends_get_a_transpiled_circuit_and_the_card_says_how(bell: Qua
     assert fields["transpiled"]
 
 
+@pytest.mark.pr
 def test_least_busy_is_chosen_and_written_down(bell: QuantumCircuit) -> None:
     @flow
     def sample() -> Any:

@@ -81,6 +81,7 @@ def test_equal_tasks_at_once_that_are_all_retried_and_run_again_keep_their_jobs(
     assert sorted(jobs_of(service, run_id(state))) == sorted(jobs)
 
 
+@pytest.mark.pr
 def test_a_retry_after_a_job_that_failed_makes_another_job(upload: Upload, service: RuntimeService) -> None:
     program = upload(PUBLISHES)
 
@@ -99,6 +100,7 @@ def test_a_retry_after_a_job_that_failed_makes_another_job(upload: Upload, servi
     assert {(card.metadata_ or {})["generation"] for card in cards(run_id(state))} == {"0", "1"}
 
 
+@pytest.mark.pr
 def test_a_retry_before_the_failure_was_delivered_finds_the_job_that_failed(
     upload: Upload, service: RuntimeService
 ) -> None:

@@ -81,6 +81,7 @@ def test_a_failed_job_fails_the_task_once_with_the_programs_traceback(
     assert (run.state.name, run.run_count) == ("Failed", 1)
 
 
+@pytest.mark.pr
 def test_a_failed_job_need_not_raise(upload: Upload) -> None:
     program = upload(PUBLISHES)
 
@@ -98,6 +99,7 @@ def test_a_failed_job_need_not_raise(upload: Upload) -> None:
     assert "failure_delivered" not in (card.metadata_ or {})
 
 
+@pytest.mark.pr
 def test_execute_fetches_the_log_of_a_failed_job(upload: Upload) -> None:
     program = upload(PUBLISHES)
 
@@ -175,6 +177,7 @@ def test_streaming_that_times_out_leaves_the_job_alone(upload: Upload, service: 
     job.cancel()
 
 
+@pytest.mark.pr
 def test_a_job_that_ran_too_long_says_so(upload: Upload) -> None:
     program = upload(PUBLISHES)
 
@@ -250,6 +253,7 @@ def test_a_task_retry_does_not_repeat_a_job_that_failed(upload: Upload, service:
     assert task_run(state, "result-", of=2).run_count == 1
 
 
+@pytest.mark.pr
 def test_a_task_retry_repeats_what_is_safe_to_repeat(bell: QuantumCircuit) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     block = RuntimeCredentials(url=nobody, token=SecretStr("a-token"), request_timeout_seconds=0.5)

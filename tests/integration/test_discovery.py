@@ -132,6 +132,7 @@ def test_a_stale_discovery_file_is_healed(home: Path, content: str) -> None:
         other.wait(10)
 
 
+@pytest.mark.pr
 def test_after_a_kill_the_next_call_works_and_nothing_is_lost(home: Path, tmp_path: Path) -> None:
     with RuntimeService() as service:
         program = service.upload_program(ECHO, METADATA)
@@ -157,6 +158,7 @@ def test_a_wait_in_progress_survives_the_kill_of_the_runtime(home: Path, tmp_pat
         assert jobs[-1].result(timeout=15) == "held"  # was queued
 
 
+@pytest.mark.pr
 def test_another_home_is_another_runtime_also_within_one_process(homes: Callable[[str], Path]) -> None:
     first = homes("first")
     with RuntimeService() as service:

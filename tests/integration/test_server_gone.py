@@ -162,6 +162,7 @@ def test_a_wait_survives_a_restart_of_the_server_in_its_middle(serve: Callable[.
                 first.result(20)
 
 
+@pytest.mark.pr
 def test_one_handle_works_again_after_a_restart(serve: Callable[..., Served]) -> None:
     served = serve(slots=1, port=free_port())
     with RuntimeService(served.credentials, request_timeout=1) as service:
