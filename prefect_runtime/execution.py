@@ -7,6 +7,7 @@ call. What changes is the run count of the flow runs on the way down.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -72,6 +73,13 @@ class Execution:
         Of the first run in which the two differ the run count has risen, or it began to run later (a resume keeps the
         count); runs of different ids beneath the same execution are siblings, at work at the same time.
         """
+        return self._is_later(chain, lambda mine, theirs: mine > theirs)
+
+    def is_retry_of(self, chain: str) -> bool:
+        """True if this execution is a later one than that of the chain, and not the same one resumed."""
+        return self._is_later(chain, lambda mine, theirs: mine[:1] > theirs[:1])
+
+    def _is_later(self, chain: str, compare: Callable[[list[float], list[float]], bool]) -> bool:
         pairs = zip(chain.split("/"), self.chain.split("/"), strict=False)
         for level, (theirs, mine) in enumerate(pairs):
             their_id, *their_turn = theirs.split(":")
@@ -79,7 +87,7 @@ class Execution:
             if their_id != my_id:
                 return level == 0  # another outermost flow run: only an explicit idempotency key leads there
             if their_turn != my_turn:
-                return _numbers(my_turn) > _numbers(their_turn)
+                return compare(_numbers(my_turn), _numbers(their_turn))
         return False
 
 

@@ -155,9 +155,9 @@ class PrefectJournal:
         return self._execution.is_mine_or_free((artifact.metadata_ or {}).get("claim", ""))
 
     def _is_finished_request(self, fields: Mapping[str, str]) -> bool:
-        """True if the job failed, somebody was told, and this is a later execution than the one that was told."""
+        """True if the job failed, somebody was told, and this is a retry of that execution; a resume is none."""
         delivered = fields.get("failure_delivered", "")
-        return bool(delivered) and self._execution.is_later_than(delivered)
+        return bool(delivered) and self._execution.is_retry_of(delivered)
 
     def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
         """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""

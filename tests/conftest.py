@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -72,6 +73,15 @@ def service(runtime: EmbeddedRuntime) -> Iterator[RuntimeService]:
     """A client of the session's runtime."""
     with RuntimeService(runtime.credentials) as service:
         yield service
+
+
+@pytest.fixture
+def seed() -> int:
+    """The run's seed: printed by a failing test, set by PREFECT_RUNTIME_TEST_SEED to replay it."""
+    given = os.environ.get("PREFECT_RUNTIME_TEST_SEED")
+    chosen = int(given) if given else random.SystemRandom().randrange(2**32)
+    print(f"seed: PREFECT_RUNTIME_TEST_SEED={chosen}")
+    return chosen
 
 
 @pytest.fixture(scope="session")

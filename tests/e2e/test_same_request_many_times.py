@@ -60,9 +60,16 @@ def test_the_same_circuit_mapped_many_times_is_as_many_jobs_also_when_run_again(
     assert claims() == []
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.pr)])
+@pytest.mark.parametrize(
+    ("count", "times"),
+    [
+        pytest.param(4, 1, id="small"),
+        pytest.param(20, 10, id="pr", marks=pytest.mark.pr),
+        pytest.param(20, 500, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
+    ],
+)
 def test_of_different_circuits_under_one_key_one_is_a_job_and_the_others_are_refused(
-    count: int, service: RuntimeService
+    count: int, times: int, service: RuntimeService
 ) -> None:
     def circuit(angle: float) -> QuantumCircuit:
         made = QuantumCircuit(1)
@@ -71,14 +78,15 @@ def test_of_different_circuits_under_one_key_one_is_a_job_and_the_others_are_ref
         return made
 
     @flow
-    def sample() -> list[Any]:
+    def sample(key: str) -> list[Any]:
         pubs = [[circuit(0.1 * n)] for n in range(count)]
-        futures = [run_sampler.submit("local", pub, shots=10, idempotency_key=f"one-{count}") for pub in pubs]
+        futures = [run_sampler.submit("local", pub, shots=10, idempotency_key=key) for pub in pubs]
         return [future.result(raise_on_failure=False) for future in futures]
 
-    state = sample(return_state=True)
-    outcomes = state.result(raise_on_failure=False)
-    (job_id,) = jobs_of(service, run_id(state))
-    assert outcomes.count(job_id) == 1
-    assert [type(outcome) for outcome in outcomes].count(IdempotencyConflictError) == count - 1
+    for number in range(times):
+        state = sample(f"one-{count}-{number}", return_state=True)
+        outcomes = state.result(raise_on_failure=False)
+        (job_id,) = jobs_of(service, run_id(state))
+        assert outcomes.count(job_id) == 1
+        assert [type(outcome) for outcome in outcomes].count(IdempotencyConflictError) == count - 1
     assert claims() == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,15 +14,6 @@ from .ledger import Ledger, LedgerServer
 from .proxy import FaultProxy, Schedule
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123456789abcdef:guid::"
-
-
-@pytest.fixture
-def seed() -> int:
-    """The run's seed: printed by a failing test, set by PREFECT_RUNTIME_TEST_SEED to replay it."""
-    given = os.environ.get("PREFECT_RUNTIME_TEST_SEED")
-    chosen = int(given) if given else random.SystemRandom().randrange(2**32)
-    print(f"seed: PREFECT_RUNTIME_TEST_SEED={chosen}")
-    return chosen
 
 
 @pytest.fixture
