@@ -74,8 +74,9 @@ class WorkerProcess:
         try:
             self._pipe.send(order)
             while True:
-                left = None if limit is None else max(0.0, limit - time.monotonic())
-                if not self._pipe.poll(left):
+                left = None if limit is None else limit - time.monotonic()
+                # Also a program that never stops publishing has its time: a full pipe does not extend it.
+                if left is not None and (left <= 0 or not self._pipe.poll(left)):
                     self.end()
                     return Ending(None, too_long=True)
                 report: Report = self._pipe.recv()

@@ -93,9 +93,12 @@ def test_what_a_program_does_to_its_process_does_not_cost_its_result(run: Run, l
     assert run(that_does(line)).result(timeout=8) == "fine"
 
 
-def test_a_program_that_runs_too_long_is_ended_and_told_apart(run: Run, service: RuntimeService) -> None:
+@pytest.mark.parametrize(
+    "does", ["time.sleep(60)", "while True: user_messenger.publish(1)"], ids=["silent", "publishes on and on"]
+)
+def test_a_program_that_runs_too_long_is_ended_and_told_apart(does: str, run: Run, service: RuntimeService) -> None:
     seconds = elapsed()
-    job = run(that_does("time.sleep(60)"), max_execution_time=0.5)
+    job = run(that_does(does), max_execution_time=0.5)
     with pytest.raises(RuntimeJobMaxTimeoutError) as caught:
         job.result(timeout=10)
     assert 0.5 <= seconds() < 4
