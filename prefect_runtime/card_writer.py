@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import ObjectNotFound
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Write:
         key: The request's key.
         artifact_id: Its card, if there is something to write on it.
         body: Members of the card to write.
-        claims: Variables to remove after that.
+        claims: Ids of the variables to remove after that.
     """
 
     key: str
@@ -74,19 +74,22 @@ class CardWriter:
             self._queue[write.key] = _Pending(
                 write=write, client=client, release=held.close, context=contextvars.copy_context()
             )
-            if self._under_way is None:
-                self._under_way = ""
-                threading.Thread(target=self._run, name="card-writer").start()
+            if self._under_way is not None:
+                return
+            self._under_way = ""
+        try:
+            threading.Thread(target=self._run, name="card-writer").start()
+        except RuntimeError:  # no more threads: then this one
+            self._run()
 
-    def flush(self, keys: Collection[str]) -> None:
-        """Wait until nothing of these requests is left to be written."""
+    def flush(self, keys: Collection[str]) -> bool:
+        """Wait until nothing of these requests is left to be written; False if that takes too long."""
 
         def written() -> bool:
             return self._under_way not in keys and not any(key in self._queue for key in keys)
 
         with self._changed:
-            if not self._changed.wait_for(written, timeout=LONGEST_FLUSH_SECONDS):
-                _log.warning("Prefect's API takes long to write job cards down; going on without")
+            return self._changed.wait_for(written, timeout=LONGEST_FLUSH_SECONDS)
 
     def _run(self) -> None:
         while True:
@@ -97,20 +100,33 @@ class CardWriter:
                     return
                 self._under_way, pending = self._queue.popitem(last=False)
                 self._changed.notify_all()
-            pending.context.run(_send, pending)
+            if not pending.context.run(_send, pending) and not threading.main_thread().is_alive():
+                self._give_up()  # the interpreter waits for us, and Prefect's API is not there
+
+    def _give_up(self) -> None:
+        with self._changed:
+            if self._queue:
+                _log.warning("Prefect's API cannot be reached: %d job cards stay behind", len(self._queue))
+            for pending in self._queue.values():
+                with contextlib.suppress(Exception):
+                    pending.release()
+            self._queue.clear()
 
 
-def _send(pending: _Pending) -> None:
+def _send(pending: _Pending) -> bool:
     """Write, with the run's client, or one of our own where that fails; a card that stays behind costs nobody a job."""
     try:
         _write(pending.client, pending.write)
+        return True
     except Exception as first:  # noqa: BLE001 - closed under our hands, or a server that is not there
         try:
             with get_client(sync_client=True, httpx_settings={}) as own:  # settings: else it is the same one again
                 _write(own, pending.write)
+            return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the job is not concerned
             _log.warning("card of %s: not brought up to date (%s)", pending.write.key, type(error).__name__)
             _log.debug("first error: %s", type(first).__name__)
+            return False
     finally:
         with contextlib.suppress(Exception):
             pending.release()
@@ -128,9 +144,12 @@ def patch_card(client: SyncPrefectClient, artifact_id: UUID, body: dict[str, Any
     client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
 
 
-def remove_claims(client: SyncPrefectClient, names: list[str]) -> None:
-    """Remove claims, the last first, and take each off the list: from here on the card speaks."""
-    while names:
-        with contextlib.suppress(ObjectNotFound):
-            client.delete_variable_by_name(names[-1])
-        names.pop()
+def remove_claims(client: SyncPrefectClient, ids: list[str]) -> None:
+    """Remove claims by their ids, the last first, and take each off the list: from here on the card speaks."""
+    while ids:
+        try:
+            client.request("DELETE", "/variables/{id}", path_params={"id": ids[-1]})
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+        ids.pop()

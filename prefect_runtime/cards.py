@@ -6,6 +6,7 @@ Used by journal.py (the record, while a request is being submitted) and by the t
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -23,6 +24,7 @@ from prefect_runtime.execution import current_execution
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 
 MOST_REMEMBERED = 1000
+ACKNOWLEDGED_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds
 _WRITER = "card writer"
 NO_FLOW_RUN = "none:0:0"
 """Stands for the execution when a failure was delivered outside of any flow run."""
@@ -144,10 +146,8 @@ def note_job(
     key = next((tag for tag in document.tags if tag.startswith(KEY_PREFIX)), None)
     if key is None:
         return None
-    if delivered:
-        memory.writer.flush([key])  # the record is read afresh before it is changed
     with prefect_client() as client:
-        known = (None if delivered else memory.get(key)) or _read_known(client, key)
+        known = _read_acknowledged(client, key, memory) if delivered else memory.get(key) or _read_known(client, key)
         if known is None or known.fields.get("job_id", document.id) != document.id:
             return None  # no card, or a duplicate's document: the card is another job's
         fields = {**known.fields, **_job_fields(document, secrets)}
@@ -155,12 +155,23 @@ def note_job(
         if delivered:
             execution = current_execution(client)
             chain = execution.chain if execution else NO_FLOW_RUN
-            known = replace(known, fields={**known.fields, "failure_delivered": chain})
+            known = replace(known, fields={**known.fields, "job_id": document.id, "failure_delivered": chain})
             patch_card(client, known.artifact_id, {**body, "metadata_": dict(known.fields)})
         else:
             memory.writer.put(client, Write(key=key, artifact_id=known.artifact_id, body=body))
     memory.put(key, replace(known, result=result or known.result))
     return to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
+
+
+def _read_acknowledged(client: SyncPrefectClient, key: str, memory: Memory) -> Known | None:
+    """Read a record afresh, to change it; another process may still be about to write the job's id on it."""
+    memory.writer.flush([key])
+    for pause in (*ACKNOWLEDGED_PAUSES, None):
+        known = _read_known(client, key)
+        if known is None or known.fields.get("job_id") or pause is None:
+            return known
+        time.sleep(pause)
+    return None
 
 
 def _read_known(client: SyncPrefectClient, key: str) -> Known | None:

@@ -6,6 +6,7 @@ A claim is a Prefect variable named after the request's key: creating one is ato
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +14,10 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.objects import Variable
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
+from prefect_runtime.card_writer import remove_claims
 from prefect_runtime.execution import Execution
 
 LONGEST_CLAIM_SECONDS = 1800.0
@@ -27,14 +30,17 @@ class Claims:
 
     Attributes:
         key: The request's key.
-        names: Variables to remove when the card speaks for itself, from the end: the oldest goes first, so that there
-            never is a gap for somebody to slip into.
+        held: Ids of the variables to remove when the card speaks for itself, from the end: the oldest goes first, so
+            that there never is a gap for somebody to slip into. By id: a name may be somebody else's by then.
+        taken_at: When the claim was granted, in seconds of the monotonic clock.
     """
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self.key = ""
-        self.names: list[str] = []
+        self.held: list[str] = []
+        self.taken_at = 0.0
+        self._successor = ""
 
     def take(self, client: SyncPrefectClient, key: str) -> str | None:
         """Claim a request and return None, or return the claim of somebody alive who was first ("": gone again).
@@ -44,25 +50,38 @@ class Claims:
         """
         execution = self._execution
         value: dict[str, Any] = {"claim": execution.claim, "root_run": execution.root_run_id, "at": time.time()}
-        name, dead = key, list[str]()
-        self.key = key
+        dead = list[Variable]()
+        name = self.key = key
         while True:
             try:
-                client.create_variable(VariableCreate(name=name, value=value, tags=["prefect-runtime"]))
+                made = client.create_variable(VariableCreate(name=name, value=value, tags=["prefect-runtime"]))
             except ObjectAlreadyExists:
                 there = client.read_variable_by_name(name)
             else:
-                self.names += [name, *reversed(dead)]
+                if dead and client.read_variable_by_name(dead[-1].name) is None:
+                    # Its other successor has gone meanwhile, and both claims with it: the first name is free again.
+                    remove_claims(client, [str(made.id)])
+                    return ""
+                self._hold(value, [str(claim.id) for claim in (made, *reversed(dead))])
                 return None
             if there is None or not isinstance(there.value, dict):
                 return ""  # removed just now: there is a card
             if there.value.get("claim") == execution.claim:
-                self.names.append(name)
+                self._hold(there.value, [str(there.id)])
                 return None
             if not self._is_dead(client, there.value):
                 return str(there.value.get("claim"))
-            dead.append(name)
-            name = f"{key}-{hashlib.sha256(str(there.value).encode()).hexdigest()[:12]}"
+            dead.append(there)
+            name = _successor(key, there.value)
+
+    def _hold(self, value: Mapping[str, Any], ids: list[str]) -> None:
+        self.held += ids
+        self.taken_at = time.monotonic()
+        self._successor = _successor(self.key, value)
+
+    def is_succeeded(self, client: SyncPrefectClient) -> bool:
+        """True if somebody has taken us for dead, and is at work on the request."""
+        return bool(self._successor) and client.read_variable_by_name(self._successor) is not None
 
     def _is_dead(self, client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
         """True if nobody will act on a claim any more."""
@@ -72,6 +91,13 @@ class Claims:
             flow_run = client.read_flow_run(UUID(str(claim.get("root_run"))))
         except (ObjectNotFound, ValueError):
             return True
-        if flow_run.state is None or flow_run.state.is_final():
+        ours = str(flow_run.id) == self._execution.root_run_id  # then final only means that its body has returned
+        if flow_run.state is None or (flow_run.state.is_final() and not ours):
             return True
         return time.time() - float(claim.get("at") or 0) > LONGEST_CLAIM_SECONDS
+
+
+def _successor(key: str, value: Mapping[str, Any]) -> str:
+    """Return the name of the claim after that one; its value tells it from others of the same name."""
+    text = json.dumps(value, sort_keys=True)
+    return f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

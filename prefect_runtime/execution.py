@@ -62,10 +62,13 @@ class Execution:
         return task_run_id == str(self.task_run_id) or (same_execution and self.is_later_than(chain))
 
     def succeeds(self, claim: str) -> bool:
-        """True if a claim is of an earlier execution of the same outermost flow run: that one is over."""
-        chain = claim.partition("|")[0]
-        same_root = chain.partition(":")[0] == self.chain.partition(":")[0]
-        return same_root and self.is_later_than(chain)
+        """True if a claim is of an earlier execution of the same outermost flow run: that one is over.
+
+        An earlier try of a task is not: what it has submitted may still be at work.
+        """
+        root = claim.partition("|")[0].split("/")[0]
+        same_root = root.partition(":")[0] == self.chain.partition(":")[0]
+        return same_root and self.is_later_than(root)
 
     def is_later_than(self, chain: str) -> bool:
         """True if this execution is another, later one than that of the chain.

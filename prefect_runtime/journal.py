@@ -15,8 +15,9 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
@@ -27,6 +28,7 @@ from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
 from prefect_runtime.execution import Execution, current_execution
+from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ LOOK_AHEAD = 16
 """Cards of equal requests that are asked for at once."""
 
 CLAIM_PAUSE_SECONDS = 0.25
+SUCCEEDED_AFTER_SECONDS = 2.0
+"""How long after its claim a task in the flow's own process goes on without looking for a successor: that would have to
+be another process, which takes longer to start."""
 
 
 def current_journal(memory: Memory) -> Journal:
@@ -105,13 +110,16 @@ class PrefectJournal:
         it only to look, and then has to let go of a card that is ours.
         """
         blank = blanks[0]
-        self._memory.writer.flush([one.key for one in blanks])
+        if not self._memory.writer.flush([one.key for one in blanks]):
+            raise ConnectFailedError("Prefect's API takes too long to write job cards down. Nothing was sent.")
         while (rival := self._claims.take(client, blank.key)) is not None:
             if not explicit and rival and not self._execution.is_mine_or_free(rival):
                 written = read_cards(client, [one.key for one in blanks])
                 artifact = written.get(blank.key)
                 if artifact is None or not self._execution.is_mine((artifact.metadata_ or {}).get("claim", "")):
                     return None, written  # the rival has it, or somebody else
+            elif explicit and rival and self._has_job(client, blank):
+                break  # the card speaks, whoever has forgotten to take his claim away
             time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
         written = read_cards(client, [one.key for one in blanks])
         artifact = written.get(blank.key)
@@ -150,9 +158,15 @@ class PrefectJournal:
                 ", ".join(left),
             )
 
+    def _has_job(self, client: SyncPrefectClient, blank: Card) -> bool:
+        artifact = read_cards(client, [blank.key]).get(blank.key)
+        return artifact is not None and bool((artifact.metadata_ or {}).get("job_id"))
+
     def _may_have(self, artifact: Artifact) -> bool:
-        """True unless another task run of this execution has the card."""
-        return self._execution.is_mine_or_free((artifact.metadata_ or {}).get("claim", ""))
+        """True unless another task run of this execution has the card; one that was withdrawn nobody has."""
+        fields = artifact.metadata_ or {}
+        withdrawn = not fields.get("intended_at") and not fields.get("job_id")
+        return withdrawn or self._execution.is_mine_or_free(fields.get("claim", ""))
 
     def _is_finished_request(self, fields: Mapping[str, str]) -> bool:
         """True if the job failed, somebody was told, and this is a retry of that execution; a resume is none."""
@@ -163,6 +177,9 @@ class PrefectJournal:
         """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
         self._artifact_id = artifact.id
         fields = dict(artifact.metadata_ or {})
+        known = self._memory.get(blank.key)
+        if known is not None and known.artifact_id == artifact.id and not fields.get("job_id"):
+            fields = dict(known.fields)  # what could not be written down is known to this process
         if fields.get("claim") != self._execution.claim:
             fields["claim"] = self._execution.claim
             patch_card(client, artifact.id, {"metadata_": fields})
@@ -173,7 +190,45 @@ class PrefectJournal:
         return card
 
     def intend(self, card: Card) -> None:
-        """Write the card, before anything is sent."""
+        """Write the card, before anything is sent.
+
+        Raises:
+            SubmissionUnknownError: Another execution has taken us for dead and the request over; nothing is sent.
+        """
+        self._write_intent(card)
+        if self._may_have_been_succeeded():
+            self._check_not_succeeded(card)
+
+    def _may_have_been_succeeded(self) -> bool:
+        """True if a successor is possible: we took our time since the claim, or outlive the flow's process elsewhere.
+
+        In the flow's own process, and at once, there is none, and the two calls of the check are saved.
+        """
+        flow = FlowRunContext.get()
+        elsewhere = flow is None or flow.detached
+        return elsewhere or time.monotonic() - self._claims.taken_at > SUCCEEDED_AFTER_SECONDS
+
+    def _check_not_succeeded(self, card: Card) -> None:
+        """Stop if somebody took the request over since we claimed it.
+
+        A successor claims first and looks for cards then; we have written our card and look for its claim, and then for
+        its card, which is there before its claim goes. So one of the two sees the other.
+        """
+        with prefect_client() as client:
+            succeeded = self._claims.is_succeeded(client)
+            cards = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[card.key])))
+        taken = any(
+            other.id != self._artifact_id or (other.metadata_ or {}).get("claim") != self._execution.claim
+            for other in cards
+        )
+        if succeeded or taken:
+            self._claims.held.clear()  # the successor's to remove, when it has done
+            raise SubmissionUnknownError(
+                f"Request {card.key}: another execution of this flow run has taken it over; this one sent nothing.",
+                key=card.key,
+            )
+
+    def _write_intent(self, card: Card) -> None:
         fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
         with prefect_client() as client:
             if self._artifact_id is not None:
@@ -201,7 +256,7 @@ class PrefectJournal:
         word = "attached to" if card.attached else "submitted"
         get_run_logger().info("Job %s: %s (%s on %s)", card.job_id, word, card.program_id, card.backend or "?")
         if self._artifact_id is None:  # found at the server by an explicit key: it has no card in this Prefect yet
-            self.intend(replace(card, intended_at=card.acknowledged_at))
+            self._write_intent(replace(card, intended_at=card.acknowledged_at))
         assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
         fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
         self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
@@ -213,7 +268,7 @@ class PrefectJournal:
 
     def _write(self, key: str, artifact_id: UUID | None, body: dict[str, object]) -> None:
         """Have the card written, then our claims on the request removed."""
-        claims, self._claims.names = self._claims.names, []
+        claims, self._claims.held = self._claims.held, []
         if body or claims:
             with prefect_client() as client:
                 self._memory.writer.put(client, Write(key=key, artifact_id=artifact_id, body=body, claims=claims))
@@ -221,10 +276,16 @@ class PrefectJournal:
     def withdraw(self, card: Card) -> None:
         """Write that the request was provably not taken; best effort: what stays intended is looked for first."""
         try:
-            self.intend(replace(card, intended_at="", posts=0))
+            self._write_intent(replace(card, intended_at="", posts=0))
             self.abandon()
         except Exception as error:  # noqa: BLE001 - the refusal itself is what the caller has to hear of
             _log.warning("request %s: its card still says intended (%s)", card.key, type(error).__name__)
+
+    def give_up(self, card: Card) -> None:
+        """Leave the intent to whoever asks next for the same, in this execution too; best effort."""
+        fields = {**to_fields(card), "root_run": self._execution.root_run_id}
+        body: dict[str, object] = {"data": render_card(fields), "metadata_": fields}
+        self._write(card.key, self._artifact_id, body if self._artifact_id is not None else {})
 
     def abandon(self) -> None:
         """Remove the claims we hold: of a request that is not ours, or that will not be sent."""

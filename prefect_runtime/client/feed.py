@@ -62,9 +62,9 @@ class Feed:
             try:
                 self._socket = self._open()
                 self._read(self._socket)
-            except QiskitRuntimeError as error:
+            except Exception as error:  # noqa: BLE001 - also a frame that is no JSON: the feed is opened anew
                 if not self._closed.is_set():
-                    _log.debug("feed of status changes: %s", error)
+                    _log.debug("feed of status changes: %s", error if isinstance(error, QiskitRuntimeError) else "")
             self._tried.set()
             was_connected, self.connected = self.connected, False
             with self._lock:
@@ -74,14 +74,17 @@ class Feed:
             self._closed.wait(RECONNECT_SECONDS)
 
     def _read(self, socket: Socket) -> None:
-        socket.receive()  # the server's greeting: from here on every change is told
-        self.connected = True
-        self._state_changed()
-        self._tried.set()
         try:
+            socket.receive()  # the server's greeting: from here on every change is told
+            self.connected = True
+            self._state_changed()
+            self._tried.set()
             while not self._closed.is_set():
                 document = JobDocument.parse(decode(socket.receive()))
                 with self._lock:
+                    known = self._told.get(document.id)
+                    if known is not None and known.is_final:
+                        continue
                     self._told[document.id] = document
                     self._told.move_to_end(document.id)
                     if len(self._told) > REMEMBERED:

@@ -114,6 +114,9 @@ class Journal(Protocol):
     def withdraw(self, card: Card) -> None:
         """Write that the request was provably not taken, so that it may be sent again. Raises nothing."""
 
+    def give_up(self, card: Card) -> None:
+        """Write that it is not known whether the request has a job: whoever asks for it next looks for it first."""
+
     def abandon(self) -> None:
         """Forget a request that was looked up but will not be sent: it could not be made ready."""
 
@@ -143,6 +146,9 @@ class NoJournal:
         """Nothing is kept."""
 
     def withdraw(self, card: Card) -> None:
+        """Nothing is kept."""
+
+    def give_up(self, card: Card) -> None:
         """Nothing is kept."""
 
     def abandon(self) -> None:

@@ -179,7 +179,7 @@ class _Submission:
                     self._journal.withdraw(card)
                 raise
             return self._acknowledge(card, job_id)
-        raise self._unknown(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
+        raise self._given_up(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
 
     def or_abandon(self, step: Callable[[], T]) -> T:
         """Do a step before anything is sent; if it fails, nothing will be, and the request is free again."""
@@ -297,10 +297,10 @@ class _Submission:
             looks += 1
             self._client.clock.sleep(min(pause, deadline.remaining()))
         if clean < needed or not answered:
-            raise self._unknown(card, "the server could not be asked often enough") from None
+            raise self._given_up(card, "the server could not be asked often enough") from None
         if self._client.credentials.channel == "classic":
             # Not every classic server stores tags: an empty answer of one that does not proves nothing.
-            raise self._unknown(card, "this server may not keep tags, so its silence proves nothing") from None
+            raise self._given_up(card, "this server may not keep tags, so its silence proves nothing") from None
         return None
 
     def attach(self, card: Card, job: JobDocument) -> Card:
@@ -313,7 +313,9 @@ class _Submission:
         self._journal.acknowledge(known)
         return known
 
-    def _unknown(self, card: Card, why: str) -> SubmissionUnknownError:
+    def _given_up(self, card: Card, why: str) -> SubmissionUnknownError:
+        """Leave the request to whoever asks for it next, and return the error that says so."""
+        self._journal.give_up(card)
         return SubmissionUnknownError(
             f"Request {card.key}: the answer was lost and it cannot be proved whether its job exists: {why}. "
             "Run the same request again to look for it again, or look for a job with this tag.",

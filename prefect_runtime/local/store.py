@@ -175,7 +175,7 @@ class Store:
                 if taken is None:
                     raise
                 raise KeyTakenError(taken["id"]) from None
-        return self._changed(job.id)
+            return self._changed(job.id)
 
     def job(self, job_id: str, *, with_params: bool = False) -> Job | None:
         """Return one job, or None."""
@@ -243,8 +243,8 @@ class Store:
                 f" WHERE id = ? AND status IN ({', '.join('?' * len(before))})",
                 (status, reason, reason_code, now(), job_id, *before),
             ).rowcount
-        if moved:
-            self._changed(job_id)
+            if moved:
+                self._changed(job_id)  # with the lock held: news in the order in which it happened
         return bool(moved)
 
     def fail_interrupted(self) -> list[str]:

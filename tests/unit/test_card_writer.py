@@ -6,9 +6,10 @@ import subprocess
 import sys
 import threading
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from prefect.exceptions import ObjectNotFound
+import httpx
+import pytest
 
 from prefect_runtime.card_writer import CardWriter, Write
 
@@ -31,17 +32,22 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self.open -= 1
 
-    def request(self, method: str, path: str, *, path_params: dict[str, UUID], json: dict[str, Any]) -> None:
-        assert (method, path, self.open > 0) == ("PATCH", "/artifacts/{id}", True)
+    def request(self, method: str, path: str, *, path_params: dict[str, Any], json: Any = None) -> None:
+        assert self.open > 0
+        if method == "DELETE":
+            self.remove(path, path_params["id"])
+            return
+        assert (method, path) == ("PATCH", "/artifacts/{id}")
         self.entered.set()
         assert self.go_on.wait(5)
         self.calls.append(("card", dict(json)))
 
-    def delete_variable_by_name(self, name: str) -> None:
-        assert self.open > 0
-        self.calls.append(("claim", name))
-        if name in self.missing:
-            raise ObjectNotFound(http_exc=Exception(name))
+    def remove(self, path: str, claim: str) -> None:
+        assert path == "/variables/{id}"
+        self.calls.append(("claim", claim))
+        if claim in self.missing:
+            request = httpx.Request("DELETE", "http://prefect/api")
+            raise httpx.HTTPStatusError("no", request=request, response=httpx.Response(404, request=request))
 
 
 def write(key: str, claims: tuple[str, ...] = (), **body: str) -> Write:
@@ -95,6 +101,20 @@ def test_a_claim_that_is_gone_already_keeps_no_other() -> None:
     writer.put(api, Write(key="a", artifact_id=None, body={}, claims=["a-2", "a"]))  # type: ignore[arg-type]
     writer.flush(["a"])
     assert api.calls == [("claim", "a"), ("claim", "a-2")]
+
+
+def test_where_no_thread_can_be_started_the_caller_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    api, writer = Api(), CardWriter()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        writer.put(api, write("a", ("a",), data="x"))  # type: ignore[arg-type]
+    assert api.calls == [("card", {"data": "x"}), ("claim", "a")]
+    writer.put(api, write("b", data="y"))  # type: ignore[arg-type]
+    assert writer.flush(["b"])
+    assert api.calls[2:] == [("card", {"data": "y"})]
 
 
 ENDS_AT_ONCE = """

@@ -53,6 +53,12 @@ def test_a_claim_of_an_earlier_execution_of_the_same_flow_run_is_dead() -> None:
     assert not now.succeeds("f:2:20.0|y")
 
 
+def test_a_claim_of_an_earlier_try_of_a_task_is_alive_as_what_it_submitted_may_be() -> None:
+    now = execution("f:2:20.0/t:2:22.0")
+    assert not now.succeeds("f:2:20.0/t:1:21.0|x")
+    assert now.succeeds("f:1:10.0/t:1:11.0|x")
+
+
 def test_an_execution_knows_that_it_is_not_the_first() -> None:
     assert not execution("f:1:10.0/t:1:11.0").is_again
     assert execution("f:1:10.0/t:2:11.0").is_again
