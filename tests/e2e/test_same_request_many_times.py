@@ -64,7 +64,7 @@ def test_the_same_circuit_mapped_many_times_is_as_many_jobs_also_when_run_again(
     ("count", "times"),
     [
         pytest.param(4, 1, id="small"),
-        pytest.param(20, 10, id="pr", marks=pytest.mark.pr),
+        pytest.param(20, 10, id="pr", marks=[pytest.mark.pr, pytest.mark.timeout(900)]),
         pytest.param(20, 500, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ],
 )
