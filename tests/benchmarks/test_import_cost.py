@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 LIBRARIES = "import requests, websocket, tenacity"
 OURS = "import prefect_runtime.client"
-ROUNDS = 9
+ROUNDS, MOST_ROUNDS = 9, 27
 MOST = 1.5
 
 
@@ -20,8 +20,15 @@ def cost(statement: str) -> float:
 
 def test_importing_the_client_costs_at_most_one_and_a_half_times_its_libraries(report: Callable[[str], None]) -> None:
     cost(LIBRARIES), cost(OURS)  # the first of each fills the file cache
-    libraries, ours = zip(*((cost(LIBRARIES), cost(OURS)) for _ in range(ROUNDS)), strict=True)
-    ratio = min(ours) / min(libraries)  # the least disturbed of each
+    libraries, ours = list[float](), list[float]()
+    ratio = float("inf")
+    while (
+        ratio > MOST and len(ours) < MOST_ROUNDS
+    ):  # what disturbs only adds: more rounds come closer
+        for _ in range(ROUNDS):
+            libraries.append(cost(LIBRARIES))
+            ours.append(cost(OURS))
+        ratio = min(ours) / min(libraries)
     report(
         f"import: client {1000 * min(ours):.0f} ms, requests+websocket+tenacity "
         f"{1000 * min(libraries):.0f} ms, ratio {ratio:.2f} (at most {MOST})"

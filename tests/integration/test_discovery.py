@@ -147,6 +147,7 @@ def test_after_a_kill_the_next_call_works_and_nothing_is_lost(home: Path, tmp_pa
         assert len(service.jobs(limit=None)) == 2
 
 
+@pytest.mark.pr
 def test_a_wait_in_progress_survives_the_kill_of_the_runtime(home: Path, tmp_path: Path) -> None:
     with RuntimeService() as service:
         program = service.upload_program(HOLDS, METADATA)

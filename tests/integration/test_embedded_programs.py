@@ -151,6 +151,7 @@ def test_a_program_that_ignores_sigterm_is_gone_with_its_children_within_two_sec
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.pr
 def test_killed_and_started_again_the_runtime_has_kept_every_job(serve: Callable[..., Served], tmp_path: Path) -> None:
     served = serve(slots=1)
     with RuntimeService(served.credentials) as service:

@@ -141,6 +141,7 @@ def test_every_call_ends_in_time_with_a_typed_error_that_says_what_to_do(
     assert "token-of-" not in shown
 
 
+@pytest.mark.pr
 def test_a_wait_survives_a_restart_of_the_server_in_its_middle(serve: Callable[..., Served], tmp_path: Path) -> None:
     served = serve(slots=1, port=free_port())
     gate = tmp_path / "gate"
