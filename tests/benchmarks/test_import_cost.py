@@ -22,9 +22,7 @@ def test_importing_the_client_costs_at_most_one_and_a_half_times_its_libraries(r
     cost(LIBRARIES), cost(OURS)  # the first of each fills the file cache
     libraries, ours = list[float](), list[float]()
     ratio = float("inf")
-    while (
-        ratio > MOST and len(ours) < MOST_ROUNDS
-    ):  # what disturbs only adds: more rounds come closer
+    while ratio > MOST and len(ours) < MOST_ROUNDS:  # what disturbs only adds: more rounds come closer
         for _ in range(ROUNDS):
             libraries.append(cost(LIBRARIES))
             ours.append(cost(OURS))
