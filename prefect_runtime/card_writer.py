@@ -1,4 +1,4 @@
-"""Writes down in the background what is true already, so that no job waits for Prefect's API. Used by cards.py.
+"""Writes down in the background what is true already, so that no job waits for Prefect's API. Used by the journal.
 
 Only what may be late goes this way: which job a request has (the intent is on the card already, and the job carries the
 request's key), and what people see. The order is kept; of several writes to one card that have not been sent, one is

@@ -83,10 +83,19 @@ def prefect_client() -> Iterator[SyncPrefectClient]:
         yield context.client
 
 
+def read_all_cards(client: SyncPrefectClient, keys: list[str]) -> list[Artifact]:
+    """Return all cards of these requests; one that was taken over may have two."""
+    return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
+
+
 def read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:
     """Return the cards of these requests, by key."""
-    artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
-    return {artifact.key: artifact for artifact in artifacts if artifact.key}
+    return {artifact.key: artifact for artifact in read_all_cards(client, keys) if artifact.key}
+
+
+def record_of(artifact: Artifact | None) -> dict[str, str]:
+    """Return a card's record, to be changed freely; empty if there is no card."""
+    return dict(artifact.metadata_ or {}) if artifact is not None else {}
 
 
 def to_fields(card: Card) -> dict[str, str]:
@@ -178,9 +187,7 @@ def _read_known(client: SyncPrefectClient, key: str) -> Known | None:
     artifact = read_cards(client, [key]).get(key)
     if artifact is None:
         return None
-    return Known(
-        artifact_id=artifact.id, fields=dict(artifact.metadata_ or {}), result=split_result(str(artifact.data or ""))
-    )
+    return Known(artifact_id=artifact.id, fields=record_of(artifact), result=split_result(str(artifact.data or "")))
 
 
 def _job_fields(document: JobDocument, secrets: Sequence[str]) -> dict[str, str]:

@@ -49,6 +49,7 @@ class Claims:
         try, the second would remove the claim of the first.
         """
         execution = self._execution
+        # The wall clock: it is another process, maybe on another machine, that looks how old a claim is.
         value: dict[str, Any] = {"claim": execution.claim, "root_run": execution.root_run_id, "at": time.time()}
         dead = list[Variable]()
         name = self.key = key
@@ -72,12 +73,12 @@ class Claims:
             if not self._is_dead(client, there.value):
                 return str(there.value.get("claim"))
             dead.append(there)
-            name = _successor(key, there.value)
+            name = _successor_name(key, there.value)
 
     def _hold(self, value: Mapping[str, Any], ids: list[str]) -> None:
         self.held += ids
         self.taken_at = time.monotonic()
-        self._successor = _successor(self.key, value)
+        self._successor = _successor_name(self.key, value)
 
     def is_succeeded(self, client: SyncPrefectClient) -> bool:
         """True if somebody has taken us for dead, and is at work on the request."""
@@ -97,7 +98,7 @@ class Claims:
         return time.time() - float(claim.get("at") or 0) > LONGEST_CLAIM_SECONDS
 
 
-def _successor(key: str, value: Mapping[str, Any]) -> str:
+def _successor_name(key: str, value: Mapping[str, Any]) -> str:
     """Return the name of the claim after that one; its value tells it from others of the same name."""
     text = json.dumps(value, sort_keys=True)
     return f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

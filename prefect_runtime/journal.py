@@ -11,11 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
@@ -23,7 +24,16 @@ from prefect.logging import get_run_logger
 
 from prefect_runtime.artifacts import render_card, says_final
 from prefect_runtime.card_writer import Write, patch_card
-from prefect_runtime.cards import Known, Memory, prefect_client, read_cards, to_card, to_fields
+from prefect_runtime.cards import (
+    Known,
+    Memory,
+    prefect_client,
+    read_all_cards,
+    read_cards,
+    record_of,
+    to_card,
+    to_fields,
+)
 from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
@@ -115,8 +125,7 @@ class PrefectJournal:
         while (rival := self._claims.take(client, blank.key)) is not None:
             if not explicit and rival and not self._execution.is_mine_or_free(rival):
                 written = read_cards(client, [one.key for one in blanks])
-                artifact = written.get(blank.key)
-                if artifact is None or not self._execution.is_mine((artifact.metadata_ or {}).get("claim", "")):
+                if not self._execution.is_mine(record_of(written.get(blank.key)).get("claim", "")):
                     return None, written  # the rival has it, or somebody else
             elif explicit and rival and self._has_job(client, blank):
                 break  # the card speaks, whoever has forgotten to take his claim away
@@ -127,7 +136,7 @@ class PrefectJournal:
             if self._execution.is_again:
                 self._warn_of_jobs_left(client)
             return blank, written
-        fields = artifact.metadata_ or {}
+        fields = record_of(artifact)
         if explicit and fields.get("intended_at") and fields.get("fingerprint") != blank.fingerprint:
             self.abandon()
             raise conflict(blank, fields.get("job_id") or "that is being submitted")
@@ -142,13 +151,13 @@ class PrefectJournal:
     def _warn_of_jobs_left(self, client: SyncPrefectClient) -> None:
         """Name the jobs that an earlier execution of this flow run has made, and this one has not asked for so far."""
         ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._execution.flow_run_id]))
+        unfinished = [
+            record_of(card) for card in client.read_artifacts(artifact_filter=ours) if not says_final(str(card.data))
+        ]
         left = [
-            card.metadata_["job_id"]
-            for card in client.read_artifacts(artifact_filter=ours)
-            if (card.metadata_ or {}).get("job_id")
-            and card.metadata_
-            and self._execution.is_later_than(card.metadata_.get("claim", "").partition("|")[0])
-            and not says_final(str(card.data))
+            fields["job_id"]
+            for fields in unfinished
+            if fields.get("job_id") and self._execution.is_later_than(fields.get("claim", "").partition("|")[0])
         ]
         if left:
             get_run_logger().warning(
@@ -159,12 +168,11 @@ class PrefectJournal:
             )
 
     def _has_job(self, client: SyncPrefectClient, blank: Card) -> bool:
-        artifact = read_cards(client, [blank.key]).get(blank.key)
-        return artifact is not None and bool((artifact.metadata_ or {}).get("job_id"))
+        return bool(record_of(read_cards(client, [blank.key]).get(blank.key)).get("job_id"))
 
     def _may_have(self, artifact: Artifact) -> bool:
         """True unless another task run of this execution has the card; one that was withdrawn nobody has."""
-        fields = artifact.metadata_ or {}
+        fields = record_of(artifact)
         withdrawn = not fields.get("intended_at") and not fields.get("job_id")
         return withdrawn or self._execution.is_mine_or_free(fields.get("claim", ""))
 
@@ -176,7 +184,7 @@ class PrefectJournal:
     def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
         """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
         self._artifact_id = artifact.id
-        fields = dict(artifact.metadata_ or {})
+        fields = record_of(artifact)
         known = self._memory.get(blank.key)
         if known is not None and known.artifact_id == artifact.id and not fields.get("job_id"):
             fields = dict(known.fields)  # what could not be written down is known to this process
@@ -216,11 +224,9 @@ class PrefectJournal:
         """
         with prefect_client() as client:
             succeeded = self._claims.is_succeeded(client)
-            cards = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[card.key])))
-        taken = any(
-            other.id != self._artifact_id or (other.metadata_ or {}).get("claim") != self._execution.claim
-            for other in cards
-        )
+            cards = read_all_cards(client, [card.key])
+        claim = self._execution.claim
+        taken = any(other.id != self._artifact_id or record_of(other).get("claim") != claim for other in cards)
         if succeeded or taken:
             self._claims.held.clear()  # the successor's to remove, when it has done
             raise SubmissionUnknownError(
@@ -228,19 +234,21 @@ class PrefectJournal:
                 key=card.key,
             )
 
+    def _record(self, card: Card) -> dict[str, str]:
+        return {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+
     def _write_intent(self, card: Card) -> None:
-        fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        fields = self._record(card)
         with prefect_client() as client:
             if self._artifact_id is not None:
-                patch_card(client, self._artifact_id, {"data": render_card(fields), "metadata_": fields})
+                patch_card(client, self._artifact_id, _whole_card(fields))
                 return
             artifact = client.create_artifact(
                 ArtifactCreate(
                     key=card.key,
                     type="markdown",
                     description=f"Job card: {card.program_id} on {card.backend or 'a backend of the runtime'}",
-                    data=render_card(fields),
-                    metadata_=fields,
+                    **_whole_card(fields),
                     flow_run_id=self._execution.flow_run_id,
                     task_run_id=self._execution.task_run_id,
                 )
@@ -257,21 +265,22 @@ class PrefectJournal:
         get_run_logger().info("Job %s: %s (%s on %s)", card.job_id, word, card.program_id, card.backend or "?")
         if self._artifact_id is None:  # found at the server by an explicit key: it has no card in this Prefect yet
             self._write_intent(replace(card, intended_at=card.acknowledged_at))
-        assert self._artifact_id is not None  # noqa: S101 - intend() has just set it
-        fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        assert self._artifact_id is not None  # noqa: S101 - if it was None, it has just been set
+        fields = self._record(card)
         self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
         if self._number is not None:  # only now: a task that is retried has to find its own number again
             chain, first_key, number = self._number
             self._memory.took(chain, first_key, number)
             self._memory.took(self._execution.claim, first_key, 0)
-        self._write(card.key, self._artifact_id, {"data": render_card(fields), "metadata_": fields})
+        self._write_later(card.key, _whole_card(fields))
 
-    def _write(self, key: str, artifact_id: UUID | None, body: dict[str, object]) -> None:
+    def _write_later(self, key: str, body: dict[str, Any]) -> None:
         """Have the card written, then our claims on the request removed."""
         claims, self._claims.held = self._claims.held, []
         if body or claims:
             with prefect_client() as client:
-                self._memory.writer.put(client, Write(key=key, artifact_id=artifact_id, body=body, claims=claims))
+                write = Write(key=key, artifact_id=self._artifact_id, body=body, claims=claims)
+                self._memory.writer.put(client, write)
 
     def withdraw(self, card: Card) -> None:
         """Write that the request was provably not taken; best effort: what stays intended is looked for first."""
@@ -283,13 +292,12 @@ class PrefectJournal:
 
     def give_up(self, card: Card) -> None:
         """Leave the intent to whoever asks next for the same, in this execution too; best effort."""
-        fields = {**to_fields(card), "root_run": self._execution.root_run_id}
-        body: dict[str, object] = {"data": render_card(fields), "metadata_": fields}
-        self._write(card.key, self._artifact_id, body if self._artifact_id is not None else {})
+        unclaimed = {name: value for name, value in self._record(card).items() if name != "claim"}
+        self._write_later(card.key, _whole_card(unclaimed) if self._artifact_id is not None else {})
 
     def abandon(self) -> None:
         """Remove the claims we hold: of a request that is not ours, or that will not be sent."""
-        self._write(self._claims.key, None, {})
+        self._write_later(self._claims.key, {})
 
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
         """Warn in the run's log and emit an event that an automation can act on."""
@@ -305,3 +313,8 @@ class PrefectJournal:
             ],
             payload={"kept": kept, "cancelled": list(others), "key": card.key},
         )
+
+
+def _whole_card(fields: dict[str, str]) -> dict[str, Any]:
+    """Return a card's record and its page, as an artifact has them."""
+    return {"data": render_card(fields), "metadata_": fields}

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from prefect_runtime.client.streaming import Socket
 from prefect_runtime.wire.codec import decode
-from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.models import JobDocument
 
 _log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class Feed:
                 self._read(self._socket)
             except Exception as error:  # noqa: BLE001 - also a frame that is no JSON: the feed is opened anew
                 if not self._closed.is_set():
-                    _log.debug("feed of status changes: %s", error if isinstance(error, QiskitRuntimeError) else "")
+                    _log.debug("the feed of status changes broke (%s)", type(error).__name__)
             self._tried.set()
             was_connected, self.connected = self.connected, False
             with self._lock:

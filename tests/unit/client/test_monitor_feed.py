@@ -127,6 +127,17 @@ def told(monitor: JobMonitor, job_id: str) -> Callable[[], bool]:
     return lambda: monitor._feed is not None and monitor._feed.last_word(job_id) is not None
 
 
+def told_of_a_queued_job() -> tuple[TellingServer, JobMonitor]:
+    """A monitor nobody waits at any more, whose feed has told of the job "a"."""
+    server = TellingServer()
+    monitor = JobMonitor(server, clock=SYSTEM_CLOCK)  # type: ignore[arg-type]
+    server.status["first"] = "Completed"
+    monitor.wait(["first"], deadline=Deadline(10))
+    server.tell("a", "Queued")
+    eventually(told(monitor, "a"))
+    return server, monitor
+
+
 def test_one_job_after_another_uses_one_feed_and_no_query_for_what_it_told() -> None:
     server = TellingServer()
     monitor = JobMonitor(server, clock=SYSTEM_CLOCK)  # type: ignore[arg-type]
@@ -146,12 +157,7 @@ def test_one_job_after_another_uses_one_feed_and_no_query_for_what_it_told() -> 
 
 
 def test_what_a_feed_told_before_it_broke_is_not_believed() -> None:
-    server = TellingServer()
-    monitor = JobMonitor(server, clock=SYSTEM_CLOCK)  # type: ignore[arg-type]
-    server.status["first"] = "Completed"
-    monitor.wait(["first"], deadline=Deadline(10))
-    server.tell("a", "Queued")
-    eventually(told(monitor, "a"))
+    server, monitor = told_of_a_queued_job()
 
     server.feeds[-1].close()
     eventually(lambda: not told(monitor, "a")())
@@ -163,12 +169,7 @@ def test_what_a_feed_told_before_it_broke_is_not_believed() -> None:
 
 
 def test_a_callers_wait_is_the_longest_pause_also_for_a_job_the_feed_told_of() -> None:
-    server = TellingServer()
-    monitor = JobMonitor(server, clock=SYSTEM_CLOCK)  # type: ignore[arg-type]
-    server.status["first"] = "Completed"
-    monitor.wait(["first"], deadline=Deadline(10))
-    server.tell("a", "Queued")
-    eventually(told(monitor, "a"))
+    server, monitor = told_of_a_queued_job()
     server.status["a"] = "Completed"  # and the feed is silent about it
 
     assert monitor.wait(["a"], deadline=Deadline(5), longest_pause=0.2)["a"].status is JobStatus.DONE
@@ -176,12 +177,7 @@ def test_a_callers_wait_is_the_longest_pause_also_for_a_job_the_feed_told_of() -
 
 
 def test_who_has_no_time_to_wait_for_the_feed_asks() -> None:
-    server = TellingServer()
-    monitor = JobMonitor(server, clock=SYSTEM_CLOCK)  # type: ignore[arg-type]
-    server.status["first"] = "Completed"
-    monitor.wait(["first"], deadline=Deadline(10))
-    server.tell("a", "Queued")
-    eventually(told(monitor, "a"))
+    server, monitor = told_of_a_queued_job()
     server.status["a"] = "Completed"  # and the feed has not said so yet
 
     assert monitor.wait(["a"], deadline=Deadline(0))["a"].status is JobStatus.DONE
