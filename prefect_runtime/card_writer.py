@@ -60,8 +60,13 @@ class CardWriter:
         self._queue: OrderedDict[str, _Pending] = OrderedDict()
         self._under_way: str | None = None  # the key of what is being sent; None: there is no thread
 
-    def put(self, client: SyncPrefectClient, write: Write) -> None:
-        """Have something written soon, in the order given."""
+    def put(self, client: SyncPrefectClient, write: Write, *, at_once: bool = False) -> None:
+        """Have something written soon, in the order given; or wait for that, in a process that others may end."""
+        self._put(client, write)
+        if at_once:
+            self.flush([write.key])
+
+    def _put(self, client: SyncPrefectClient, write: Write) -> None:
         with self._changed:
             waiting = self._queue.get(write.key)
             if waiting is not None:

@@ -20,7 +20,7 @@ from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.card_writer import CardWriter, Write, patch_card
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.transport import clean
-from prefect_runtime.execution import current_execution
+from prefect_runtime.execution import current_execution, is_elsewhere
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 
 MOST_REMEMBERED = 1000
@@ -167,7 +167,7 @@ def note_job(
             known = replace(known, fields={**known.fields, "job_id": document.id, "failure_delivered": chain})
             patch_card(client, known.artifact_id, {**body, "metadata_": dict(known.fields)})
         else:
-            memory.writer.put(client, Write(key=key, artifact_id=known.artifact_id, body=body))
+            memory.writer.put(client, Write(key=key, artifact_id=known.artifact_id, body=body), at_once=is_elsewhere())
     memory.put(key, replace(known, result=result or known.result))
     return to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
 

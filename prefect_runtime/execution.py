@@ -113,6 +113,12 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
     )
 
 
+def is_elsewhere() -> bool:
+    """True if this task works in another process than its flow: one that may end as soon as the task has."""
+    flow = FlowRunContext.get()
+    return flow is None or flow.detached
+
+
 def _link(run: FlowRun | TaskRun) -> str:
     began = run.state.timestamp.timestamp() if run.state is not None else 0.0
     return f"{str(run.id)[-12:]}:{run.run_count or 1}:{began:.6f}"

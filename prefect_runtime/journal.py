@@ -18,7 +18,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
-from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
@@ -37,7 +36,7 @@ from prefect_runtime.cards import (
 from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
-from prefect_runtime.execution import Execution, current_execution
+from prefect_runtime.execution import Execution, current_execution, is_elsewhere
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
 
 _log = logging.getLogger(__name__)
@@ -212,9 +211,7 @@ class PrefectJournal:
 
         In the flow's own process, and at once, there is none, and the two calls of the check are saved.
         """
-        flow = FlowRunContext.get()
-        elsewhere = flow is None or flow.detached
-        return elsewhere or time.monotonic() - self._claims.taken_at > SUCCEEDED_AFTER_SECONDS
+        return is_elsewhere() or time.monotonic() - self._claims.taken_at > SUCCEEDED_AFTER_SECONDS
 
     def _check_not_succeeded(self, card: Card) -> None:
         """Stop if somebody took the request over since we claimed it.
@@ -280,7 +277,7 @@ class PrefectJournal:
         if body or claims:
             with prefect_client() as client:
                 write = Write(key=key, artifact_id=self._artifact_id, body=body, claims=claims)
-                self._memory.writer.put(client, write)
+                self._memory.writer.put(client, write, at_once=is_elsewhere())
 
     def withdraw(self, card: Card) -> None:
         """Write that the request was provably not taken; best effort: what stays intended is looked for first."""

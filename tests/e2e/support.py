@@ -182,12 +182,13 @@ def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:
         return eventually(lines, what=f"a log line with {until!r}")
 
 
-def claims() -> list[str]:
-    """Return the names of all claims: Prefect variables named after a request's key."""
+def claims(flow_run_id: UUID | None = None) -> list[str]:
+    """Return the names of a flow run's claims, or of all: Prefect variables named after a request's key."""
     written_down()
     with get_client(sync_client=True) as client:
-        names = [variable.name for variable in client.read_variables()]
-        return [name for name in names if name.startswith("prt1-")]
+        there = [variable for variable in client.read_variables() if variable.name.startswith("prt1-")]
+    wanted = None if flow_run_id is None else str(flow_run_id)
+    return [claim.name for claim in there if wanted in (None, dict(claim.value).get("root_run"))]  # type: ignore[call-overload]
 
 
 def execute_again(flow: Flow[..., Any], flow_run_id: UUID, parameters: Mapping[str, Any] | None = None) -> State[Any]:

@@ -26,7 +26,7 @@ from prefect.workers.process import ProcessWorker
 
 from prefect_runtime.client import RuntimeService
 
-from .support import card_fields, cards, eventually, jobs_of
+from .support import card_fields, cards, claims, eventually, jobs_of
 
 Upload = Callable[..., str]
 
@@ -182,6 +182,8 @@ def test_a_flow_run_killed_under_its_worker_and_executed_again_by_it_has_one_job
             functools.partial(_job_id_on_card, flow_run_id), seconds=PATIENCE_SECONDS, what="a job's id on the card"
         )
         assert on_card == given["job_id"]
+        # Else the worker's end would end the last flow's process while that is still tidying up.
+        eventually(functools.partial(_no_claims, flow_run_id), seconds=PATIENCE_SECONDS, what="an end without claims")
         jobs.append(given["job_id"])
     print(f"killed: {dict(killed)}")
     assert len(set(jobs)) == times
@@ -197,6 +199,10 @@ def _left_behind(service: RuntimeService, flow_run_id: UUID) -> str:
     card = next((card.metadata_ or {} for card in cards(flow_run_id)), None)
     written = "no card" if card is None else "a card with the job's id" if "job_id" in card else "a card without job"
     return f"{written}, {'a job' if jobs_of(service, flow_run_id) else 'no job'}"
+
+
+def _no_claims(flow_run_id: UUID) -> bool:
+    return claims(flow_run_id) == []
 
 
 def _job_id_on_card(flow_run_id: UUID) -> str:

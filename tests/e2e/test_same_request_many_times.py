@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect_dask import DaskTaskRunner
 from qiskit import QuantumCircuit
 
 from prefect_runtime import run_sampler
@@ -22,8 +23,7 @@ class LaterStepError(Exception):
 
 def dask(_: int) -> TaskRunner[Any]:
     """Return Dask's task runner, on a local cluster of processes."""
-    runner = pytest.importorskip("prefect_dask", reason="needs the extra 'dask'")
-    return runner.DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
+    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_same_circuit_mapped_many_times_is_as_many_jobs_also_when_run_again(
     again = execute_again(sample, run_id(state)).result()
     assert sorted(again) == sorted(jobs)
     assert sorted(jobs_of(service, run_id(state))) == sorted(jobs)
-    assert claims() == []
+    assert claims(run_id(state)) == []
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_of_different_circuits_under_one_key_one_is_a_job_and_the_others_are_ref
         (job_id,) = jobs_of(service, run_id(state))
         assert outcomes.count(job_id) == 1
         assert [type(outcome) for outcome in outcomes].count(IdempotencyConflictError) == count - 1
-    assert claims() == []
+        assert claims(run_id(state)) == []
