@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 from uuid import UUID
@@ -127,6 +126,10 @@ def _prepare(point: str) -> None:
 def execute(pipe: Connection, flow_run_id: UUID, parameters: dict[str, Any], point: str) -> None:
     """Execute a flow run, once more if it was executed before, and send what it returns or raises."""
     _prepare(point)
+    pipe.send(_outcome(flow_run_id, parameters))
+
+
+def _outcome(flow_run_id: UUID, parameters: dict[str, Any]) -> Any:
     outcome: Any
     # Logs are sent in batches, and a process's end waits up to two seconds for the last.
     quick = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
@@ -142,7 +145,7 @@ def execute(pipe: Connection, flow_run_id: UUID, parameters: dict[str, Any], poi
     for thread in threading.enumerate():
         if thread.name == "card-writer":
             thread.join(30)  # it may be about to die there
-    pipe.send(outcome)
+    return outcome
 
 
 def new_flow_run() -> UUID:
@@ -151,13 +154,14 @@ def new_flow_run() -> UUID:
         return client.create_flow_run(one_job).id
 
 
-def wait_for(barrier_time: float, call: Callable[[], None]) -> None:
-    """Start something at a moment that several processes have agreed on."""
-    time.sleep(max(0.0, barrier_time - time.time()))
-    call()
+def race(pipe: Connection) -> None:
+    """Execute flow runs of its own, each at a moment that several processes have agreed on, until told to end.
 
-
-def execute_at(pipe: Connection, moment: float, parameters: dict[str, Any]) -> None:
-    """Execute a flow run of its own at an agreed moment."""
-    flow_run_id = new_flow_run()
-    wait_for(moment, lambda: execute(pipe, flow_run_id, parameters, ""))
+    One process for many: starting Prefect's engine costs more than the race.
+    """
+    while (given := pipe.recv()) is not None:
+        flow_run_id = new_flow_run()
+        pipe.send("ready")
+        moment = pipe.recv()
+        time.sleep(max(0.0, moment - time.time()))
+        pipe.send(_outcome(flow_run_id, given))

@@ -6,7 +6,7 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 from uuid import UUID
@@ -29,8 +29,8 @@ _processes.set_forkserver_preload(["prefect_runtime.tasks", "reliability.child"]
 
 
 def start(target: Callable[..., None], *args: Any) -> tuple[BaseProcess, Any]:
-    """Start a process and return it with the pipe it answers on."""
-    mine, theirs = _processes.Pipe(duplex=False)
+    """Start a process and return it with the pipe to talk to it."""
+    mine, theirs = _processes.Pipe()
     process = _processes.Process(target=target, args=(theirs, *args), daemon=True)
     process.start()
     theirs.close()
@@ -49,6 +49,28 @@ def run(flow_run_id: UUID, parameters: dict[str, Any], point: str = "") -> Any:
     finally:
         pipe.close()
         process.join(10)
+
+
+@pytest.fixture(scope="module")
+def race(prefect_server: None) -> Iterator[Callable[[Sequence[dict[str, Any]]], list[Any]]]:
+    """Executes a flow with each of eight parameters at the same moment, in a process each; gives what came of them."""
+    runners = [start(child.race) for _ in range(8)]
+
+    def race(parameters: Sequence[dict[str, Any]]) -> list[Any]:
+        pipes = [pipe for _, pipe in runners]
+        for pipe, given in zip(pipes, parameters, strict=True):
+            pipe.send(given)
+        assert [pipe.recv() for pipe in pipes] == ["ready"] * 8
+        moment = time.time() + 0.02
+        for pipe in pipes:
+            pipe.send(moment)
+        return [pipe.recv() for pipe in pipes]
+
+    yield race
+    for process, pipe in runners:
+        pipe.send(None)
+        process.join(10)
+        pipe.close()
 
 
 def assert_one_job(ledger: Ledger, number: int, outcome: Any) -> None:
@@ -133,17 +155,13 @@ def test_another_backend_being_least_busy_at_the_re_run_makes_no_second_job(
         pytest.param(500, id="long", marks=pytest.mark.long),
     ],
 )
-def test_eight_processes_with_one_idempotency_key_get_one_job(times: int, far_end: Callable[..., LedgerServer]) -> None:
+def test_eight_processes_with_one_idempotency_key_get_one_job(
+    times: int, far_end: Callable[..., LedgerServer], race: Callable[[Sequence[dict[str, Any]]], list[Any]]
+) -> None:
     ledger = Ledger(answer_delay=0.05)
     url = f"http://127.0.0.1:{far_end(ledger).port}"
     for number in range(times):
-        parameters = {"url": url, "number": number, "key": f"race-{url}-{number}"}
-        moment = time.time() + 0.5
-        started = [start(child.execute_at, moment, parameters) for _ in range(8)]
-        outcomes = [pipe.recv() for _, pipe in started]
-        for process, pipe in started:
-            process.join(10)
-            pipe.close()
+        outcomes = race([{"url": url, "number": number, "key": f"race-{url}-{number}"}] * 8)
         assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         for outcome in outcomes:
             assert_one_job(ledger, number, outcome)
@@ -151,15 +169,10 @@ def test_eight_processes_with_one_idempotency_key_get_one_job(times: int, far_en
 
 @pytest.mark.pr
 def test_of_processes_with_one_key_and_other_requests_one_gets_a_job_and_the_others_a_conflict(
-    far_end: Callable[..., LedgerServer],
+    far_end: Callable[..., LedgerServer], race: Callable[[Sequence[dict[str, Any]]], list[Any]]
 ) -> None:
     ledger = Ledger(answer_delay=0.05)
     url = f"http://127.0.0.1:{far_end(ledger).port}"
-    moment = time.time() + 0.5
-    started = [start(child.execute_at, moment, {"url": url, "number": n, "key": f"conflict-{url}"}) for n in range(8)]
-    outcomes = [pipe.recv() for _, pipe in started]
-    for process, pipe in started:
-        process.join(10)
-        pipe.close()
+    outcomes = race([{"url": url, "number": number, "key": f"conflict-{url}"} for number in range(8)])
     assert len(ledger.jobs) == 1
     assert [type(outcome) for outcome in outcomes].count(IdempotencyConflictError) == 7
