@@ -291,12 +291,13 @@ class _Submission:
             if found is not None:
                 return found
             clean += answered
-            if over:
+            # Of a successor little of the settling time may be left, too little for the answers it needs.
+            if over and (clean >= needed or not answered):
                 break
             pause = min(LOOK_UP_PAUSES[min(looks, len(LOOK_UP_PAUSES) - 1)], self._settle_seconds / LOOK_UPS_AT_LEAST)
             looks += 1
-            self._client.clock.sleep(min(pause, deadline.remaining()))
-        if clean < needed or not answered:
+            self._client.clock.sleep(pause if over else min(pause, deadline.remaining()))
+        if not answered:
             raise self._given_up(card, "the server could not be asked often enough") from None
         if self._client.credentials.channel == "classic":
             # Not every classic server stores tags: an empty answer of one that does not proves nothing.

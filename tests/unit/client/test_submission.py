@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -231,6 +232,18 @@ def test_nothing_is_prepared_for_a_job_that_is_there(server: Server) -> None:
 
     card = submit(REQUEST, server, journal, prepare, settle_seconds=None)  # type: ignore[arg-type]
     assert (card.job_id, card.attached, server.posts) == ("j9", True, [])
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 5.0, 100.0, 300.0])
+def test_a_successor_proves_a_job_absent_however_little_of_the_settling_time_is_left(
+    server: Server, left: float
+) -> None:
+    sent = datetime.now(UTC) - timedelta(seconds=submission.POST_TIMES * server.request_timeout + 300 - left)
+    journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", intended_at=sent.isoformat(), posts=1))
+    assert send(server, journal=journal, settle=300) == "j1"
+    assert len(server.posts) == 1
+    assert len(server.looks) >= (3 if left else 1)
+    assert server.looks[-1] - server.looks[0] >= left - 1  # a second for what is between two readings of the clock
 
 
 @pytest.mark.parametrize(
