@@ -41,7 +41,9 @@ def run(flow_run_id: UUID, parameters: dict[str, Any], point: str = "") -> Any:
     """Execute a flow run in a process of its own; None if that was killed."""
     process, pipe = start(child.execute, flow_run_id, parameters, point)
     try:
-        return pipe.recv() if pipe.poll(RUN_SECONDS) else AssertionError("hangs")
+        outcome = pipe.recv() if pipe.poll(RUN_SECONDS) else AssertionError("hangs")
+        process.kill()  # all is written down; at its end Prefect would wait two seconds for the last events
+        return outcome
     except EOFError:
         process.join(10)
         assert process.exitcode == -signal.SIGKILL, f"ended by itself: {process.exitcode}"
