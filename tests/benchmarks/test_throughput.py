@@ -1,0 +1,113 @@
+"""What the embedded runtime takes of many at once: jobs a second, the answer to a look meanwhile, memory.
+
+Beside Aer in the calling process, in turns in the same run; client, server and workers share the processors.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+from qiskit import QuantumCircuit
+from qiskit_aer.primitives import SamplerV2
+
+from prefect_runtime.client import RuntimeService
+
+THREADS = 8
+ROUNDS, JOBS_A_ROUND, AER_A_ROUND = 4, 80, 60
+LEAST_OF_AER = 0.2  # of what one process does that computes and nothing else; a prototype had half of it
+MOST_OF_BARE_SERVER = 1.6
+
+BARE_SERVER = """
+import asyncio, fastapi, psutil, sqlite3, uvicorn, websockets
+app = fastapi.FastAPI()
+print(psutil.Process().memory_info().rss)
+"""
+
+
+def bell() -> QuantumCircuit:
+    """Two qubits that always agree."""
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    return circuit
+
+
+def test_eight_threads_get_a_fifth_at_least_of_what_bare_aer_does(
+    service: RuntimeService, report: Callable[[str], None]
+) -> None:
+    circuit = bell()
+    sampler = SamplerV2()
+
+    def as_job(_: int) -> float:
+        start = time.perf_counter()
+        result = service.run("sampler", {"pubs": [(circuit, None, 1000)]}).result()
+        assert sum(result[0].data.meas.get_counts().values()) == 1000
+        return time.perf_counter() - start
+
+    def in_process(_: int) -> None:
+        sampler.run([circuit], shots=1000).result()
+
+    looks: list[float] = []
+    stopped = threading.Event()
+
+    def look(job_id: str) -> None:
+        while not stopped.wait(0.01):
+            start = time.perf_counter()
+            service.client.job(job_id)
+            looks.append(time.perf_counter() - start)
+
+    done = service.run("sampler", {"pubs": [(circuit, None, 1)]})
+    done.result()
+    ours, aer, times = [], [], list[float]()
+    with ThreadPoolExecutor(THREADS + 1) as pool:
+        list(pool.map(as_job, range(2 * THREADS)))
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            list(map(in_process, range(AER_A_ROUND)))
+            aer.append(AER_A_ROUND / (time.perf_counter() - start))
+            stopped.clear()
+            looking = pool.submit(look, done.job_id())
+            start = time.perf_counter()
+            times += pool.map(as_job, range(JOBS_A_ROUND))
+            ours.append(JOBS_A_ROUND / (time.perf_counter() - start))
+            stopped.set()
+            looking.result()
+    ratio = statistics.median(ours) / statistics.median(aer)
+    report(
+        f"{THREADS} threads: {statistics.median(ours):.0f} jobs/s (best {max(ours):.0f}), a job {_ms(times, 50)} ms; "
+        f"a look meanwhile {_ms(looks, 50)} ms, p99 {_ms(looks, 99)} ms; "
+        f"Aer in process {statistics.median(aer):.0f}/s; "
+        f"{ratio:.2f} times"
+    )
+    assert ratio >= LEAST_OF_AER
+
+
+def _ms(sample: list[float], percent: int) -> str:
+    return f"{1000 * statistics.quantiles(sample, n=100)[percent - 1]:.1f}"
+
+
+def test_the_server_is_little_more_than_its_libraries_and_never_loads_qiskit(
+    runtime: Any, service: RuntimeService, report: Callable[[str], None]
+) -> None:
+    service.run("sampler", {"pubs": [(bell(), None, 10)]}).result()
+    bare = int(subprocess.run([sys.executable, "-c", BARE_SERVER], stdout=subprocess.PIPE, check=True).stdout)
+    server = psutil.Process(runtime.found.pid)
+    used = server.memory_info().rss
+    beneath = [child.memory_info().rss for child in server.children(recursive=True)]
+    report(
+        f"server {used / 1e6:.0f} MB, its libraries alone {bare / 1e6:.0f} MB; "
+        f"workers {', '.join(f'{rss / 1e6:.0f}' for rss in sorted(beneath))} MB"
+    )
+    loaded = {Path(line.split()[-1]).name for line in Path(f"/proc/{server.pid}/maps").read_text().splitlines()}
+    assert not [name for name in loaded if "_accelerate" in name or "controller_wrappers" in name]  # Qiskit's and Aer's
+    assert used <= MOST_OF_BARE_SERVER * bare
