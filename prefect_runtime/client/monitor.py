@@ -7,10 +7,12 @@ the safety net. A failed poll is an event of the line, not of the job: it is log
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from prefect_runtime.client.feed import Feed
@@ -20,13 +22,14 @@ from prefect_runtime.wire.errors import (
     AuthenticationError,
     ConfigurationError,
     PermissionDeniedError,
+    ProtocolError,
     QiskitRuntimeError,
     RateLimitedError,
     RuntimeJobNotFound,
     ServerError,
     TransportError,
 )
-from prefect_runtime.wire.models import TAG, JobDocument, JobStatus
+from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +60,13 @@ class StatusSource(Protocol):
         """Ask for one job."""
 
     def jobs(
-        self, *, limit: int = 200, offset: int = 0, tags: Sequence[str] = (), patient: bool = True
+        self,
+        *,
+        limit: int = 200,
+        offset: int = 0,
+        tags: Sequence[str] = (),
+        created_after: str | None = None,
+        patient: bool = True,
     ) -> list[JobDocument]:
         """Ask for a page of jobs."""
 
@@ -86,11 +95,33 @@ class _Watch:
 
 
 class _Waiter:
-    """One call of `JobMonitor.wait`."""
+    """One call of somebody who waits; used with the monitor's lock held."""
 
-    def __init__(self, lock: threading.RLock, longest_pause: float | None) -> None:
+    def __init__(self, lock: threading.RLock, clock: Clock, deadline: Deadline, longest_pause: float | None) -> None:
         self.news = threading.Condition(lock)
         self.longest_pause = longest_pause
+        self.watches: list[_Watch] = []
+        self.answers_before: dict[str, int] = {}
+        self._clock = clock
+        self._deadline = deadline
+        self._grace = Deadline(FIRST_ANSWER_GRACE, clock)
+
+    def check(self) -> None:
+        """Raise what the server has said for good of one of the jobs."""
+        for watch in self.watches:
+            if watch.error is not None:
+                raise watch.error
+
+    def is_over(self) -> bool:
+        """True after the deadline; not before each job was asked for once, if that does not take too long."""
+        if not self._deadline.expired:
+            return False
+        return self._grace.expired or all(w.answers > self.answers_before[w.job_id] for w in self.watches)
+
+    def wait(self) -> None:
+        """Wait for news, until the deadline."""
+        left = self._deadline.remaining() or self._grace.remaining()
+        self._clock.wait(self.news, None if left == float("inf") else left)
 
 
 class JobMonitor:
@@ -134,31 +165,61 @@ class JobMonitor:
             PermissionDeniedError: The server said so twice in a row.
             AuthenticationError: The sign-in failed for good.
         """
-        waiter = _Waiter(self._lock, longest_pause)
-        grace = Deadline(FIRST_ANSWER_GRACE, self._clock)
         words: dict[str, str] = {}
+        with self._watching(job_ids, deadline, longest_pause) as call, self._lock:
+            while True:
+                changed = _changed(call.watches, words) if on_change else []
+                if on_change and changed:
+                    self._unlocked(on_change, changed)
+                    continue
+                call.check()
+                if call.is_over() or all(watch.settled for watch in call.watches):
+                    return {watch.job_id: watch.document for watch in call.watches if watch.document}
+                call.wait()
+
+    def as_completed(
+        self, job_ids: Collection[str], *, deadline: Deadline, longest_pause: float | None = None
+    ) -> Iterator[JobDocument]:
+        """Give the documents of jobs as they become final, the first first; ends with the last, or at the deadline.
+
+        Args:
+            job_ids: The jobs.
+            deadline: When to stop waiting; nothing is raised then.
+            longest_pause: The longest time between two queries, in seconds; None leaves it to the monitor.
+
+        Raises:
+            QiskitRuntimeError: As `wait`, when all that are final have been given.
+        """
+        with self._watching(job_ids, deadline, longest_pause) as call:
+            while call.watches:
+                with self._lock:
+                    final = [watch for watch in call.watches if watch.document is not None and watch.document.is_final]
+                    if not final:
+                        call.check()
+                        if call.is_over():
+                            return
+                        call.wait()
+                        continue
+                    for watch in final:
+                        call.watches.remove(watch)
+                        self._leave(watch, call)
+                yield from (watch.document for watch in final if watch.document is not None)
+
+    @contextlib.contextmanager
+    def _watching(self, job_ids: Collection[str], deadline: Deadline, longest_pause: float | None) -> Iterator[_Waiter]:
+        """Put jobs on the board for the time of a call."""
+        call = _Waiter(self._lock, self._clock, deadline, longest_pause)
         with self._lock:
             # The feed may be some milliseconds late: who has no time to wait for it has to ask.
             trusting = deadline.remaining() > FIRST_ANSWER_GRACE
-            watches = [self._enter(job_id, waiter, trusting=trusting) for job_id in dict.fromkeys(job_ids)]
-            before = {watch.job_id: watch.answers for watch in watches}
-            try:
-                while True:
-                    changed = _changed(watches, words) if on_change else []
-                    if on_change and changed:
-                        self._unlocked(on_change, changed)
-                        continue
-                    for watch in watches:
-                        if watch.error is not None:
-                            raise watch.error
-                    over = deadline.expired and (grace.expired or all(w.answers > before[w.job_id] for w in watches))
-                    if over or all(watch.settled for watch in watches):
-                        return {watch.job_id: watch.document for watch in watches if watch.document}
-                    left = deadline.remaining() or grace.remaining()
-                    self._clock.wait(waiter.news, None if left == float("inf") else left)
-            finally:
-                for watch in watches:
-                    self._leave(watch, waiter)
+            call.watches = [self._enter(job_id, call, trusting=trusting) for job_id in dict.fromkeys(job_ids)]
+            call.answers_before = {watch.job_id: watch.answers for watch in call.watches}
+        try:
+            yield call
+        finally:
+            with self._lock:
+                for watch in call.watches:
+                    self._leave(watch, call)
 
     def close(self) -> None:
         """End at once instead of lingering; who waits goes on waiting."""
@@ -262,9 +323,12 @@ class JobMonitor:
     def _ask_list(self, wanted: set[str]) -> set[str]:
         """Ask for a list and take in what it says of the wanted jobs; return those it shows."""
         seen: set[str] = set()
+        oldest = self._oldest(wanted)
         for page in range(MAX_PAGES):
             try:
-                documents = self._source.jobs(limit=PAGE, offset=page * PAGE, tags=[TAG], patient=False)
+                documents = self._source.jobs(
+                    limit=PAGE, offset=page * PAGE, tags=[TAG], created_after=oldest, patient=False
+                )
             except (TransportError, ServerError, RateLimitedError, AuthenticationError, ConfigurationError) as error:
                 self._failed(wanted - seen, error)
                 return wanted
@@ -278,6 +342,20 @@ class JobMonitor:
             if len(documents) < PAGE or seen == wanted:
                 break
         return seen
+
+    def _oldest(self, wanted: set[str]) -> str | None:
+        """Return since when the list is wanted: None while nothing is known of one of the jobs."""
+        with self._lock:
+            watches = [self._watches.get(job_id) for job_id in wanted]
+            known = [watch.document.created for watch in watches if watch is not None and watch.document is not None]
+        try:
+            moments = [moment for moment in map(parse_time, known) if moment is not None]
+        except ProtocolError:
+            return None
+        if not moments or len(moments) < len(wanted):
+            return None
+        # A second earlier: nobody says whether the moment itself is after it.
+        return (min(moments) - timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
 
     def _ask_one(self, job_id: str) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -363,6 +363,18 @@ class RuntimeService:
         check_seconds("timeout", timeout)
         documents = self.client.monitor.wait(job_ids, deadline=Deadline(timeout, self.client.clock))
         return {job_id: document.known_status() for job_id, document in documents.items()}
+
+    def as_completed(self, job_ids: Collection[str], timeout: float | None = None) -> Iterator[tuple[str, JobStatus]]:
+        """Give each job's id and status as it becomes final, the first first; ends at the timeout with what there is.
+
+        Args:
+            job_ids: The jobs.
+            timeout: Seconds to wait in all; None for as long as it takes.
+        """
+        check_seconds("timeout", timeout)
+        deadline = Deadline(timeout, self.client.clock)
+        for document in self.client.monitor.as_completed(job_ids, deadline=deadline):
+            yield document.id, document.known_status()
 
     # Programs
 

@@ -46,6 +46,8 @@ class Server:
         self.errors: Iterator[Exception | None] = iter(())
         self.queries: list[tuple[float, str]] = []
         self.list_limits: set[tuple[str, ...]] = set()
+        self.created: dict[str, str] = {}
+        self.since: list[str | None] = []
         self.started = clock.monotonic()
 
     def queued_until(self, job_id: str, seconds: float, end: str = "Completed") -> None:
@@ -56,18 +58,29 @@ class Server:
 
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
         assert not patient, "the monitor has a loop of its own"
-        now = self._asked(job_id)
-        return JobDocument.parse({"id": job_id, "status": self.status[job_id](now)})
+        return self._document(job_id, self._asked(job_id))
 
     def jobs(
-        self, *, limit: int = 200, offset: int = 0, tags: Sequence[str] = (), patient: bool = True
+        self,
+        *,
+        limit: int = 200,
+        offset: int = 0,
+        tags: Sequence[str] = (),
+        created_after: str | None = None,
+        patient: bool = True,
     ) -> list[JobDocument]:
         assert not patient
         self.list_limits.add(tuple(tags))
+        self.since.append(created_after)
         now = self._asked("list")
         shown = [job_id for job_id in self.status if self.listed is None or job_id in self.listed]
+        shown = [job_id for job_id in shown if created_after is None or self.created.get(job_id, "9") >= created_after]
         page = shown[offset : offset + limit]
-        return [JobDocument.parse({"id": job_id, "status": self.status[job_id](now)}) for job_id in page]
+        return [self._document(job_id, now) for job_id in page]
+
+    def _document(self, job_id: str, now: float) -> JobDocument:
+        created = self.created.get(job_id)
+        return JobDocument.parse({"id": job_id, "status": self.status[job_id](now), "created": created})
 
     def open_feed(self) -> Any:
         raise AssertionError("there is none")
@@ -183,6 +196,48 @@ def test_several_jobs_are_asked_for_by_one_list_request(server: Server, monitor:
         server.status[job_id] = lambda now: "Completed"
     assert set(monitor.wait("abc", deadline=Deadline(None, clock))) == set("abc")
     assert [what for _, what in server.queries] == ["list"]
+
+
+def test_a_list_is_asked_for_since_the_oldest_job_that_is_waited_for(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    for job_id, created in (("a", "2026-01-31T12:00:05Z"), ("b", "2026-01-31T12:00:01Z")):
+        server.created[job_id] = created
+        server.queued_until(job_id, 60)
+    found = monitor.wait("ab", deadline=Deadline(None, clock))
+    assert {document.status for document in found.values()} == {JobStatus.DONE}
+    assert server.since[0] is None  # nothing was known yet; and not in the round in which a job comes to be known
+    assert set(server.since[2:]) == {"2026-01-31T12:00:00Z"}
+    assert len(server.since) > 4
+
+
+def test_jobs_are_given_as_they_become_final(server: Server, monitor: JobMonitor, clock: FakeClock) -> None:
+    for job_id, seconds in (("slow", 300.0), ("quick", 10.0), ("later", 100.0)):
+        server.queued_until(job_id, seconds)
+    given = [(d.id, clock.monotonic() - server.started) for d in monitor.as_completed(
+        ["slow", "quick", "later"], deadline=Deadline(None, clock), longest_pause=2.0)]  # fmt: skip
+    assert [job_id for job_id, _ in given] == ["quick", "later", "slow"]
+    assert [round(at, -1) for _, at in given] == [10, 100, 300]
+
+
+def test_jobs_that_are_not_final_at_the_deadline_are_left_out(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.queued_until("quick", 10)
+    server.queued_until("slow", HOUR)
+    deadline = Deadline(60, clock)
+    assert [document.id for document in monitor.as_completed(["slow", "quick"], deadline=deadline)] == ["quick"]
+    assert deadline.expired
+
+
+def test_who_stops_taking_jobs_is_watched_for_no_more(server: Server, monitor: JobMonitor, clock: FakeClock) -> None:
+    server.queued_until("quick", 10)
+    server.queued_until("slow", HOUR)
+    for _ in monitor.as_completed(["slow", "quick"], deadline=Deadline(None, clock)):
+        break
+    asked = len(server.queries)
+    clock.sleep(HOUR)
+    assert len(server.queries) <= asked + 1
 
 
 def test_a_job_of_many_is_found_on_a_later_page(server: Server, monitor: JobMonitor, clock: FakeClock) -> None:
