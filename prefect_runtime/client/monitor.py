@@ -310,7 +310,8 @@ class JobMonitor:
         alone = list(job_ids)
         if len(job_ids) > 1:
             alone = [job_id for job_id in job_ids if self._wants_own_query(job_id)]
-            listed = self._ask_list(set(job_ids) - set(alone))
+            others = set(job_ids) - set(alone)
+            listed = self._ask_list(others) if others else others
             alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
         for job_id in alone:
             self._ask_one(job_id)
