@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefect_runtime.blocks import RuntimeCredentials
     from prefect_runtime.tasks import (
+        as_completed,
         cancel_job,
         execute,
         fetch_logs,
         fetch_result,
+        iter_results,
         job_status,
         retry_if_safe,
         run_estimator,
@@ -23,14 +25,17 @@ if TYPE_CHECKING:
         run_sampler,
         stream_results,
         wait_for_final_state,
+        wait_for_jobs,
     )
 
 _HOMES = {
     "RuntimeCredentials": "blocks",
+    "as_completed": "tasks",
     "cancel_job": "tasks",
     "execute": "tasks",
     "fetch_logs": "tasks",
     "fetch_result": "tasks",
+    "iter_results": "tasks",
     "job_status": "tasks",
     "retry_if_safe": "tasks",
     "run_estimator": "tasks",
@@ -38,14 +43,17 @@ _HOMES = {
     "run_sampler": "tasks",
     "stream_results": "tasks",
     "wait_for_final_state": "tasks",
+    "wait_for_jobs": "tasks",
 }
 
 __all__ = [
     "RuntimeCredentials",
+    "as_completed",
     "cancel_job",
     "execute",
     "fetch_logs",
     "fetch_result",
+    "iter_results",
     "job_status",
     "retry_if_safe",
     "run_estimator",
@@ -53,6 +61,7 @@ __all__ = [
     "run_sampler",
     "stream_results",
     "wait_for_final_state",
+    "wait_for_jobs",
 ]
 
 

@@ -7,20 +7,24 @@ room below, and the rest must not be. Nothing is cached: a cached status is a wr
     run         one request becomes one job
     wait        until a job is final; its result
     job         its log, its interim results, its status; cancelling it
+    many        waiting for many jobs; in the order in which they end
     together    execute: all of them; when a retry is safe
     note        what the tasks write on a job's card
 """
 
-from prefect_runtime.tasks.job import cancel_job, fetch_logs, job_status, stream_results
+from prefect_runtime.tasks.job import cancel_job, fetch_logs, iter_results, job_status, stream_results
+from prefect_runtime.tasks.many import as_completed, wait_for_jobs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
 from prefect_runtime.tasks.together import execute, retry_if_safe
 from prefect_runtime.tasks.wait import fetch_result, wait_for_final_state
 
 __all__ = [
+    "as_completed",
     "cancel_job",
     "execute",
     "fetch_logs",
     "fetch_result",
+    "iter_results",
     "job_status",
     "retry_if_safe",
     "run_estimator",
@@ -28,4 +32,5 @@ __all__ = [
     "run_sampler",
     "stream_results",
     "wait_for_final_state",
+    "wait_for_jobs",
 ]

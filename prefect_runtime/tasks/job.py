@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from prefect import task
@@ -52,25 +53,50 @@ def stream_results(credentials: CredentialsLike, job_id: str, *, timeout: float 
         InterimResultsUnavailableError: This channel has no stream.
         TransportError: The stream broke and could not be opened again; job and result are not affected.
     """
-    check_seconds("timeout", timeout)
     logger = get_run_logger()
+    results: list[Any] = []
+    for text in _interim_texts(credentials, job_id, timeout):
+        results.append(ResultDecoder.decode(text))
+        logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+    return results
+
+
+def iter_results(credentials: CredentialsLike, job_id: str, *, timeout: float | None = None) -> Iterator[Any]:
+    """Give the interim results of a job as they come, in order, each once. A plain iterator, for a flow's body.
+
+    Also what was published before it began. Ends with the job; who stops earlier leaves the job alone.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_id: The job.
+        timeout: Seconds to listen in all, the time between two `next` included; None until the job is final.
+
+    Raises:
+        JobTimeoutError: The job was not final in time.
+        InterimResultsUnavailableError: This channel has no stream.
+        TransportError: The stream broke and could not be opened again; job and result are not affected.
+    """
+    return (ResultDecoder.decode(text) for text in _interim_texts(credentials, job_id, timeout))
+
+
+def _interim_texts(credentials: CredentialsLike, job_id: str, timeout: float | None) -> Iterator[str]:
+    check_seconds("timeout", timeout)
     with load_credentials(credentials).get_client() as service:
         deadline = Deadline(timeout, service.client.clock)
         stream = InterimStream(service.client, job_id)
-        results: list[Any] = []
+        count = 0
         try:
             while (text := stream.next_text(None if timeout is None else deadline.remaining())) is not None:
-                results.append(ResultDecoder.decode(text))
-                logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+                count += 1
+                yield text
         except TimeoutError:
             raise JobTimeoutError(
-                f"Job {job_id} was still publishing after {timeout:g} s; {len(results)} interim results had come. "
+                f"Job {job_id} was still publishing after {timeout:g} s; {count} interim results had come. "
                 "It was left alone.",
                 job_id=job_id,
             ) from None
         finally:
             stream.cancel()
-        return results
 
 
 @task(name="Job status", task_run_name="status-{job_id}", retries=0, cache_policy=NO_CACHE)

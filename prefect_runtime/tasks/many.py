@@ -1,0 +1,173 @@
+"""Waiting for many jobs at once: one task with one progress artifact, or an iterator in a flow's body."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.tasks.note import note
+from prefect_runtime.wire.errors import ConfigurationError, JobTimeoutError, RuntimeJobFailureError
+from prefect_runtime.wire.models import JobDocument
+
+OnProgress = Callable[[int, int, str, JobStatus], None]
+"""Called with how many jobs are final, how many there are, and the id and status of the one that has just become so."""
+
+LEAST_SECONDS_BETWEEN_UPDATES = 1.0
+NAMED_IN_ERRORS = 5
+
+
+@task(name="Wait for jobs", task_run_name="wait-for-jobs", retries=0, cache_policy=NO_CACHE)
+def wait_for_jobs(
+    credentials: CredentialsLike,
+    job_ids: Sequence[str],
+    *,
+    timeout: float | None = None,
+    wait: float | None = None,
+    on_progress: OnProgress | None = None,
+    raise_on_failure: bool = True,
+) -> dict[str, JobStatus]:
+    """Wait until all jobs are final and return their statuses, in one task, with one progress artifact.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_ids: The jobs; one that is named twice is waited for once.
+        timeout: Seconds to wait in all; None for as long as it takes. The jobs are left alone.
+        wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
+        on_progress: Called after each job that became final, with the number of those, of all, its id and its status.
+            What it raises ends the wait.
+        raise_on_failure: Raise, when all are final, if one failed or was cancelled.
+
+    Raises:
+        JobTimeoutError: Not all were final in time; names those that were not.
+        RuntimeJobFailureError: Not all are DONE; names those that are not. The others' results can be fetched.
+    """
+    ids = _checked(job_ids)
+    block = load_credentials(credentials)
+    statuses: dict[str, JobStatus] = {}
+    failed: list[JobDocument] = []
+    with block.get_client() as service:
+        with _Progress(len(ids)) as progress:
+            for document in _final(service, ids, timeout, block.wait_seconds if wait is None else wait):
+                status = statuses[document.id] = document.known_status()
+                failed += [document] if status is not JobStatus.DONE else []
+                note(service, document)
+                progress.show(len(statuses))
+                if on_progress is not None:
+                    on_progress(len(statuses), len(ids), document.id, status)
+        if failed and raise_on_failure:
+            for document in failed:
+                note(service, document, delivered=True)
+            raise _failure(failed, len(ids))
+    return {job_id: statuses[job_id] for job_id in ids}
+
+
+def _failure(failed: Sequence[JobDocument], total: int) -> RuntimeJobFailureError:
+    words = ", ".join(f"{document.id} ({document.word})" for document in failed[:NAMED_IN_ERRORS])
+    more = f" and {len(failed) - NAMED_IN_ERRORS} more" if len(failed) > NAMED_IN_ERRORS else ""
+    return RuntimeJobFailureError(
+        f"{len(failed)} of {total} jobs did not end well: {words}{more}. fetch_result says why, job by job.",
+        job_id=failed[0].id,
+    )
+
+
+def as_completed(
+    credentials: CredentialsLike,
+    job_ids: Sequence[str],
+    *,
+    timeout: float | None = None,
+    wait: float | None = None,
+) -> Iterator[tuple[str, JobStatus]]:
+    """Give each job's id and status as it becomes final, the first first. A plain iterator, for a flow's body.
+
+    Args:
+        credentials: A block, or the name of a saved one.
+        job_ids: The jobs; one that is named twice is given once.
+        timeout: Seconds to wait in all, the time between two `next` included; None for as long as it takes.
+        wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
+
+    Raises:
+        JobTimeoutError: Not all were final in time; names those that were not.
+    """
+    ids = _checked(job_ids)
+    block = load_credentials(credentials)
+    with block.get_client() as service:
+        for document in _final(service, ids, timeout, block.wait_seconds if wait is None else wait):
+            note(service, document)
+            yield document.id, document.known_status()
+
+
+def _checked(job_ids: Sequence[str]) -> list[str]:
+    if isinstance(job_ids, str) or not all(isinstance(job_id, str) and job_id for job_id in job_ids):
+        raise ConfigurationError("job_ids: must be a list of job ids.")
+    return list(dict.fromkeys(job_ids))
+
+
+def _final(
+    service: RuntimeService, ids: Sequence[str], timeout: float | None, wait: float | None
+) -> Iterator[JobDocument]:
+    """Give the documents of jobs as they become final, with a line in the run's log.
+
+    Raises:
+        JobTimeoutError: Not all were in time.
+    """
+    check_seconds("timeout", timeout)
+    check_seconds("wait", wait)
+    left = dict.fromkeys(ids)
+    deadline = Deadline(timeout, service.client.clock)
+    for document in service.client.monitor.as_completed(ids, deadline=deadline, longest_pause=wait):
+        del left[document.id]
+        get_run_logger().info("Job %s: %s (%d of %d)", document.id, document.word, len(ids) - len(left), len(ids))
+        yield document
+    if left:
+        names = ", ".join(list(left)[:NAMED_IN_ERRORS]) + (", …" if len(left) > NAMED_IN_ERRORS else "")
+        raise JobTimeoutError(
+            f"{len(left)} of {len(ids)} jobs were not final after {timeout:g} s: {names}. They were left alone.",
+            job_id=next(iter(left)),
+        )
+
+
+class _Progress:
+    """A progress artifact of the run: for people, so that what goes wrong with it costs nothing."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._shown = 0
+        self._last = 0.0
+        self._artifact: UUID | None = None
+        self._done = 0
+
+    def __enter__(self) -> _Progress:
+        with contextlib.suppress(Exception):
+            made = create_progress_artifact(0.0, description=self._words())
+            self._artifact = made if isinstance(made, UUID) else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown != self._done:
+            self._write()
+
+    def show(self, done: int) -> None:
+        """Say how many are final; at most one update a second, and the last one always."""
+        self._done = done
+        if time.monotonic() - self._last >= LEAST_SECONDS_BETWEEN_UPDATES:
+            self._write()
+
+    def _write(self) -> None:
+        self._last, self._shown = time.monotonic(), self._done
+        if self._artifact is None:
+            return
+        with contextlib.suppress(Exception):
+            update_progress_artifact(self._artifact, 100 * self._done / max(1, self._total), description=self._words())
+
+    def _words(self) -> str:
+        return f"{self._done} of {self._total} jobs are final"
