@@ -1,6 +1,7 @@
 """The embedded runtime as an ASGI application: who gets in, and which routes there are.
 
-FastAPI and uvicorn live in this folder only. Routes are in classic.py (the dialect of the seed) and streams.py.
+FastAPI and uvicorn live in this folder only. Routes are in classic.py (the dialect of the seed), platform.py (IBM's of
+today), job_routes.py (what both share) and streams.py.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from prefect_runtime.local import tokens
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.refusals import Refusal
+from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+OPEN_PATHS = ("/users/loginWithToken", "/identity/token", "/version")
+"""The token is in the body; or, of the last, a client asks before it has one, and nothing is told."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,16 +43,19 @@ class Runtime:
     executor: Executor
     bulletin: Bulletin
     backends: BackendPages
+    sessions: Sessions
+    calibration: Calibration
     token: str = field(repr=False)
     hosts: frozenset[str]
     instance: str
+    token_seconds: float = tokens.LIFE_SECONDS
     open_requests: int = 0
     last_request: float = 0.0
 
 
 def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
     """Return the application; `on_started` is called once requests are answered."""
-    from prefect_runtime.local import classic, streams
+    from prefect_runtime.local import classic, platform, streams
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +67,8 @@ def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
 
     app = FastAPI(title="prefect-runtime embedded runtime", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(classic.router(runtime))
+    app.include_router(platform.cloud_router(runtime))
+    app.include_router(platform.router(runtime))
     app.include_router(streams.router(runtime))
     app.add_exception_handler(Refusal, _refuse)
     app.add_middleware(Guard, runtime=runtime)
@@ -102,14 +113,14 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return Refusal(403, 1200, "Requests from web pages of another origin are refused.")
-        if scope["path"] in ("/users/loginWithToken",):  # the token is in the body
+        if scope["path"] in OPEN_PATHS:
             return None
         scheme, _, bearer = headers.get(b"authorization", "").partition(" ")
         given = bearer if scheme.lower() == "bearer" else headers.get(b"x-access-token", "")
-        if not hmac.compare_digest(given.encode(), self._runtime.token.encode()):
-            return Refusal(
-                401, 1200, "The token is missing or wrong.", solution="It is in the runtime.json of this server."
-            )
+        token = self._runtime.token
+        if not hmac.compare_digest(given.encode(), token.encode()) and not tokens.is_good(token, given):
+            solution = "It is in the runtime.json of this server."
+            return Refusal(401, 1200, "The token is missing, wrong, or has expired.", solution=solution)
         return None
 
 

@@ -71,7 +71,7 @@ def _eagle_edges() -> tuple[Edge, ...]:
 CATALOGUE: tuple[BackendSpec, ...] = (
     BackendSpec(
         name="aer_simulator",
-        num_qubits=28,  # a state vector of 4 GiB: what an ordinary machine can hold
+        num_qubits=1000,  # a stabilizer state or a product of matrices; what does not fit is refused when it runs
         noisy=False,
         description="Ideal simulator: every standard gate, all qubits coupled, no errors.",
     ),
@@ -101,6 +101,8 @@ CATALOGUE: tuple[BackendSpec, ...] = (
 
 DT_NS = 0.5
 """Time step of the noisy backends, in nanoseconds; every duration is a multiple of it. IBM's Eagles have the same."""
+
+ONLINE_DATE = "2026-08-01T00:00:00Z"  # IBM's client wants one
 
 NOISY_BASIS_GATES = ("cx", "id", "rz", "sx", "x")
 
@@ -173,6 +175,10 @@ def _configuration(spec: BackendSpec) -> dict[str, Any]:
         "max_shots": 1_000_000,
         "max_experiments": 1_000,
         "dynamic_reprate_enabled": False,
+        "online_date": ONLINE_DATE,
+        "processor_type": {"family": "Embedded", "revision": "1"},
+        "sample_name": "embedded",
+        "allow_object_storage": False,
     }
     if spec.noisy:
         configuration |= {"dt": DT_NS, "dtm": DT_NS, "meas_map": [list(range(spec.num_qubits))]}
@@ -235,6 +241,8 @@ def _properties(spec: BackendSpec, calibration: int) -> dict[str, Any]:
 def simulator(name: str, *, calibration: int) -> Any:
     """Return the `AerSimulator` that runs a backend's circuits; one per process and calibration. Loads Qiskit.
 
+    It chooses an exact method for each circuit, and refuses one that does not fit into the memory there is.
+
     The noisy ones apply the errors of exactly those physical qubits that a circuit touches, so that a circuit laid out
     on 127 qubits costs what its active qubits cost.
 
@@ -243,13 +251,11 @@ def simulator(name: str, *, calibration: int) -> Any:
     """
     spec = spec_of(name)
     try:
-        from qiskit_aer import AerSimulator
-
-        from prefect_runtime.local.device import DeviceSimulator, device
+        from prefect_runtime.local.device import DeviceSimulator, ExactSimulator, device
     except ImportError:
         raise ConfigurationError(
             "Running circuits here needs Qiskit and Qiskit Aer: pip install 'prefect-runtime[local]'."
         ) from None
     if not spec.noisy:
-        return AerSimulator()
+        return ExactSimulator()
     return DeviceSimulator.of(device(spec, describe(name, calibration=calibration)["properties"]))

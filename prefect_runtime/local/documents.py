@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect_runtime.local.store import COMPLETED, QUEUED, RUNNING, Job, Program
+from prefect_runtime.local.store import COMPLETED, QUEUED, RUNNING, Job
+from prefect_runtime.local.uploads import Program
 from prefect_runtime.local.worker import BUILT_IN
 from prefect_runtime.wire.models import parse_time
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.process import Ending, WorkerProcess
 from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Job, Store
@@ -19,6 +21,9 @@ from prefect_runtime.local.worker import BUILT_IN, Order
 from prefect_runtime.wire.models import RAN_TOO_LONG_CODE
 
 _log = logging.getLogger(__name__)
+
+IDLE_PAUSE_SECONDS = 1.0  # a lost wake-up costs a second, not a job
+DELAYED_PAUSE_SECONDS = 0.1  # nobody wakes us when a delay is over
 
 
 class Executor:
@@ -29,14 +34,26 @@ class Executor:
         jobs_root: Folder with one folder a job.
         bulletin: Told of interim results.
         slots: Jobs that run at the same time.
-        calibration: Seed of the noisy backends' calibration numbers.
+        calibration: Which calibration the noisy backends have.
+        delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
     """
 
-    def __init__(self, store: Store, jobs_root: Path, bulletin: Bulletin, *, slots: int, calibration: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        jobs_root: Path,
+        bulletin: Bulletin,
+        *,
+        slots: int,
+        calibration: Calibration,
+        delays: Mapping[str, float],
+    ) -> None:
         self._store = store
         self._root = jobs_root
         self._bulletin = bulletin
         self._calibration = calibration
+        self._delays = delays
+        self._pause = DELAYED_PAUSE_SECONDS if delays else IDLE_PAUSE_SECONDS
         self._news = threading.Condition()  # guards the three below
         self._running: dict[str, WorkerProcess] = {}
         self._cancelled: set[str] = set()
@@ -93,11 +110,11 @@ class Executor:
         warm: WorkerProcess | None = WorkerProcess()
         while True:
             with self._news:
-                job = None if self._closing else self._store.take_next()
+                job = None if self._closing else self._store.take_next(self._delays)
                 if job is None:
                     if self._closing:
                         break
-                    self._news.wait(timeout=1.0)  # a lost wake-up costs a second, not a job
+                    self._news.wait(timeout=self._pause)
                     continue
                 built_in = job.program_id in BUILT_IN
                 try:
@@ -131,14 +148,14 @@ class Executor:
 
     def _run(self, job: Job, process: WorkerProcess) -> bool:
         """Run a job to its end and write that down; return whether the process can take another."""
-        program = self._store.program(job.program_id)
+        program = self._store.programs.get(job.program_id)
         folder = self.folder(job.id)
         folder.create()
         order = Order(
             folder=folder.path,
             program_id=job.program_id,
             backend=job.backend,
-            calibration=self._calibration,
+            calibration=self._calibration.number,
             log_level=job.log_level,
             params=job.params,
             source=program.data if program else None,

@@ -6,7 +6,9 @@ or not at all. The folder's name is the job's id, which the server makes: no tex
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +60,23 @@ class JobFolder:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def take_result(self) -> Path:
+        """Take the result away for the only reader there may be; return where it is, if it was there."""
+        taken = self.path / f"taken-{secrets.token_hex(4)}.json"
+        with contextlib.suppress(FileNotFoundError):
+            self.result.rename(taken)
+        return taken
+
+    def read_log_from(self, start: int) -> tuple[bytes, int]:
+        """Return the log from a byte on, as much as fits in an answer, and its size in bytes so far."""
+        try:
+            with self.log.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(min(start, size))
+                return file.read(LOG_BYTES_IN_ANSWER), size
+        except FileNotFoundError:
+            return b"", 0
 
     def read_log(self) -> str:
         """Return the log as far as it has come; bytes that are not UTF-8 are replaced."""

@@ -11,9 +11,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_runtime.local.backends import CATALOGUE
+from prefect_runtime.local.backends import CATALOGUE, spec_of
 from prefect_runtime.local.refusals import Refusal
-from prefect_runtime.local.store import Job, Program, Store
+from prefect_runtime.local.schemas import check_inputs, check_schema
+from prefect_runtime.local.store import Job
+from prefect_runtime.local.uploads import Program, Programs
 from prefect_runtime.local.worker import BUILT_IN
 
 MAX_TAGS, MAX_TAG_LENGTH = 8, 86  # IBM's REST API 0.45.3: job.tags
@@ -38,14 +40,15 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def new_job(body: Mapping[str, Any], store: Store) -> Job:
-    """Read a job request.
+def new_job(body: Mapping[str, Any], programs: Programs) -> Job:
+    """Read a job request. May take seconds, when the program's schema is slow: not on the event loop.
 
     Raises:
         Refusal: 400 or 404; the message names the field.
     """
     program_id = _text(body, "program_id", required=True)
-    if program_id not in BUILT_IN and store.program(program_id) is None:
+    program = None if program_id in BUILT_IN else programs.get(program_id)
+    if program is None and program_id not in BUILT_IN:
         raise Refusal(404, 404, f"program_id: there is no program {program_id!r} here.")
     backend = _text(body, "backend") or BACKEND_NAMES[0]
     if backend not in BACKEND_NAMES:
@@ -53,21 +56,51 @@ def new_job(body: Mapping[str, Any], store: Store) -> Job:
     params = body.get("params") or {}
     if not isinstance(params, dict):
         raise Refusal(400, 400, "params: must be a JSON object; its members become the program's arguments.")
+    limit = _seconds(body, "cost") or _seconds(body, "max_execution_time")
+    if program is not None:
+        _check_against(program, backend, params, limit)
     return Job(
         id=secrets.token_hex(10),  # made here, so that no text of a user is ever part of a path
         program_id=program_id,
         backend=backend,
         params=json.dumps(params),
-        tags=_tags(body.get("tags")),
+        tags=tags_of(body.get("tags")),
         log_level=_log_level(_text(body, "log_level")),
-        max_execution_time=_seconds(body, "cost") or _seconds(body, "max_execution_time"),
+        max_execution_time=limit,
         session_id=_text(body, "session_id") or None,
         private=body.get("private") is True,
         image=_text(body, "runtime") or None,
     )
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def _check_against(program: Program, backend: str, params: dict[str, Any], limit: float | None) -> None:
+    """Refuse what the program's own metadata rules out."""
+    if limit is not None and limit > program.cost:
+        raise Refusal(
+            400, 400, f"max_execution_time: {limit:g} s is more than the program's own limit, {program.cost:g} s."
+        )
+    needed, offered = _min_qubits(program.spec), spec_of(backend).num_qubits
+    if offered < needed:
+        raise Refusal(
+            400, 400, f"backend: {backend!r} has {offered} qubits; the program asks for at least {needed} (its spec)."
+        )
+    if program.spec.get("parameters"):
+        check_inputs(params, program.spec["parameters"])
+
+
+def _min_qubits(spec: Mapping[str, Any]) -> int:
+    number = (spec.get("backend_requirements") or {}).get("min_num_qubits") or 0
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise Refusal(400, 400, "spec.backend_requirements.min_num_qubits: must be a whole number.")
+    return number
+
+
+def tags_of(value: Any) -> tuple[str, ...]:
+    """Return the tags in a request's body.
+
+    Raises:
+        Refusal: 400, not texts, too many or too long.
+    """
     tags = value or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise Refusal(400, 1204, "tags: must be a list of texts.")
@@ -110,6 +143,7 @@ def new_program(body: Mapping[str, Any]) -> Program:
     spec = body.get("spec") or {}
     if not isinstance(spec, dict):
         raise Refusal(400, 400, "spec: must be a JSON object.")
+    _check_spec(spec)
     name = _text(body, "name", required=True)
     if name in BUILT_IN:
         raise Refusal(409, 409, f"name: {name!r} is a built-in program.")
@@ -122,6 +156,20 @@ def new_program(body: Mapping[str, Any]) -> Program:
         is_public=body.get("is_public") is True,
         spec=spec,
     )
+
+
+def _check_spec(spec: Mapping[str, Any]) -> None:
+    """Refuse metadata that no job could be checked against.
+
+    Source: qiskit-ibmq-provider 0.20.2, metadata of a program.
+    """
+    requirements = spec.get("backend_requirements")
+    if requirements is not None and not isinstance(requirements, dict):
+        raise Refusal(400, 400, "spec.backend_requirements: must be a JSON object.")
+    _min_qubits(spec)
+    for part in ("parameters", "return_values", "interim_results"):
+        if spec.get(part):
+            check_schema(spec[part], f"spec.{part}")
 
 
 def _slug(name: str) -> str:

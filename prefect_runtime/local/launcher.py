@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,14 +21,14 @@ import uvicorn
 from prefect_runtime.local.app import Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.executor import Executor
+from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
+from prefect_runtime.local.tokens import LIFE_SECONDS
 from prefect_runtime.wire.environment import clean_environment
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
-
-CALIBRATION = 20_260_801
-"""Seed of the noisy backends' calibration numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Settings:
         port: Port to listen on; 0 takes a free one.
         idle_seconds: End after that long without request or job; None: never.
         slots: Jobs that run at the same time.
+        delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
+        token_seconds: How long an access token of the platform dialect is good.
     """
 
     data_dir: Path
@@ -48,12 +50,18 @@ class Settings:
     port: int = 0
     idle_seconds: float | None = None
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    delays: Mapping[str, float] = field(default_factory=dict)
+    token_seconds: float = LIFE_SECONDS
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None] | None = None) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C) or idle for too long.
 
     Prints one line, ``READY http://HOST:PORT``, once requests are answered.
+
+    Args:
+        settings: How to serve.
+        on_ready: Called after that line with the discovery document and the data folder.
 
     Raises:
         ConfigurationError: Another runtime has this data folder, the port is taken, or the address is not loopback.
@@ -69,7 +77,7 @@ def serve(settings: Settings) -> None:
         raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({error.strerror}).") from None
     _set_environment()
     with _only_one(settings.data_dir), _listen(settings) as listening:
-        _run(settings, listening)
+        _run(settings, listening, on_ready)
 
 
 def _set_environment() -> None:
@@ -112,7 +120,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _run(settings: Settings, listening: socket.socket) -> None:
+def _run(
+    settings: Settings, listening: socket.socket, on_ready: Callable[[DiscoveryDocument, Path], None] | None
+) -> None:
     port = listening.getsockname()[1]
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     found = DiscoveryDocument(
@@ -126,22 +136,28 @@ def _run(settings: Settings, listening: socket.socket) -> None:
     store = Store(settings.data_dir / "runtime.sqlite", bulletin.post_status)
     store.fail_interrupted()
     jobs_root = settings.data_dir / "jobs"
-    executor = Executor(store, jobs_root, bulletin, slots=settings.slots, calibration=CALIBRATION)
-    pages = BackendPages(calibration=CALIBRATION, store=store)
+    calibration = Calibration(settings.data_dir / "calibration")
+    delays = settings.delays
+    executor = Executor(store, jobs_root, bulletin, slots=settings.slots, calibration=calibration, delays=delays)
     runtime = Runtime(
         store=store,
         executor=executor,
         bulletin=bulletin,
-        backends=pages,
+        backends=BackendPages(calibration=calibration, store=store, delays=delays),
+        sessions=Sessions(store),
+        calibration=calibration,
         token=found.token,
         hosts=frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")),
         instance=found.instance,
+        token_seconds=settings.token_seconds,
     )
     discovery = settings.data_dir / "runtime.json"
 
     def started() -> None:
         _write(discovery, found.to_json())
         print(f"READY {found.url}", flush=True)  # noqa: T201 - the line that whoever started us waits for
+        if on_ready is not None:
+            on_ready(found, settings.data_dir)
 
     config = uvicorn.Config(
         create_app(runtime, started),

@@ -27,6 +27,7 @@ _PRELOAD = [
     "prefect_runtime.local.worker",
     "prefect_runtime.local.programs.sampler",
     "prefect_runtime.local.programs.estimator",
+    "prefect_runtime.local.device",
     "prefect_runtime.wire.qiskit_values",
     "qiskit_aer.primitives",
 ]

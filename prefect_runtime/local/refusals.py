@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 
 class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
     """An answer other than success.
@@ -27,4 +29,5 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
     def body(self) -> dict[str, object]:
         """Return the error as classic and platform clients look for it: both shapes in one object."""
         error = {"code": self.code, "message": self.message, "solution": self.solution, "more_info": ""}
-        return {"error": {"message": self.message, "code": self.code}, "errors": [error], **self.extra}
+        short = {"message": self.message, "code": self.code}
+        return {"error": short, "errors": [error], "trace": secrets.token_hex(16), **self.extra}

@@ -1,4 +1,4 @@
-"""Jobs and programs of the embedded runtime, in SQLite. Imported by the server process only, never by a worker.
+"""Jobs of the embedded runtime, in SQLite. Imported by the server process only, never by a worker.
 
 A job is acknowledged only after the row is on disk (WAL, synchronous FULL), and its status moves by compare-and-set, so
 that of two threads that want to end a job one wins and the other is told.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from prefect_runtime.local.database import Database, as_text, now
+from prefect_runtime.local.uploads import Programs
 from prefect_runtime.wire.models import KEY_PREFIX, RAN_TOO_LONG_WORD
 
 QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = "Queued", "Running", "Completed", "Failed", "Cancelled"
@@ -28,43 +29,6 @@ _LEGAL = {
     FAILED: (QUEUED, RUNNING),
     RAN_TOO_LONG: (RUNNING,),
 }
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    request_key TEXT UNIQUE,
-    program_id TEXT NOT NULL,
-    backend TEXT NOT NULL,
-    params TEXT NOT NULL,
-    tags TEXT NOT NULL,
-    log_level TEXT NOT NULL,
-    max_execution_time REAL,
-    session_id TEXT,
-    private INTEGER NOT NULL,
-    image TEXT,
-    status TEXT NOT NULL
-        CHECK (status IN ('Queued', 'Running', 'Completed', 'Failed', 'Cancelled', 'Cancelled - Ran too long')),
-    reason TEXT NOT NULL DEFAULT '',
-    reason_code INTEGER,
-    created TEXT NOT NULL,
-    started TEXT,
-    ended TEXT
-);
-CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, seq);
-CREATE TABLE IF NOT EXISTS programs (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    data TEXT NOT NULL,
-    description TEXT NOT NULL,
-    cost REAL NOT NULL,
-    is_public INTEGER NOT NULL,
-    spec TEXT NOT NULL,
-    created TEXT NOT NULL,
-    updated TEXT NOT NULL
-);
-PRAGMA user_version = 1;
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,32 +58,12 @@ class Job:
         return self.status not in PENDING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """One uploaded program; `cost` is its longest run in seconds."""
-
-    id: str
-    name: str
-    data: str = field(repr=False)
-    description: str = ""
-    cost: float = 600.0  # the classic service's default, by its API page
-    is_public: bool = False
-    spec: dict[str, Any] = field(default_factory=dict)
-    created: str = ""
-    updated: str = ""
-
-
 class KeyTakenError(Exception):
     """A job with the same request key is there already: `job_id` is its id."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
         self.job_id = job_id
-
-
-def now() -> str:
-    """Return the current time as the servers write it: UTC, microseconds, ``Z``."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 _LIGHT = (
@@ -129,7 +73,7 @@ _LIGHT = (
 
 
 class Store:
-    """The database. One connection, one lock: SQLite has one writer anyway.
+    """The jobs, and with them the database of everything else.
 
     Args:
         path: The database file.
@@ -138,19 +82,14 @@ class Store:
 
     def __init__(self, path: Path, on_change: Callable[[Job], None]) -> None:
         self._on_change = on_change
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        self.database = Database(path)
+        self.programs = Programs(self.database)
+        self._lock = self.database.lock
+        self._db = self.database.connection
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._db.close()
-
-    # Jobs
+        self.database.close()
 
     def add_job(self, job: Job) -> Job:
         """Put a job at the end of the queue; on return it is on disk.
@@ -197,8 +136,9 @@ class Store:
         created_after: str | None = None,
         created_before: str | None = None,
         ascending: bool = False,
+        with_params: bool = False,
     ) -> tuple[list[Job], int]:
-        """Return one page of jobs, newest first (or oldest), without params, and how many match in all."""
+        """Return one page of jobs, newest first (or oldest), and how many match in all."""
         where, values = ["1"], list[Any]()
         if pending is not None:
             where.append(f"status {'IN' if pending else 'NOT IN'} (?, ?)")
@@ -216,18 +156,27 @@ class Store:
                 values.append(moment)
         condition = " AND ".join(where)
         order = "ASC" if ascending else "DESC"
-        page = f"SELECT {_LIGHT} FROM jobs WHERE {condition} ORDER BY seq {order} LIMIT ? OFFSET ?"  # noqa: S608
+        columns = f"{_LIGHT}, params" if with_params else _LIGHT
+        page = f"SELECT {columns} FROM jobs WHERE {condition} ORDER BY seq {order} LIMIT ? OFFSET ?"  # noqa: S608
         with self._lock:
             rows = self._db.execute(page, (*values, limit, offset)).fetchall()
             count = self._db.execute(f"SELECT count(*) FROM jobs WHERE {condition}", values).fetchone()[0]  # noqa: S608
         return [_job(row) for row in rows], count
 
-    def take_next(self) -> Job | None:
-        """Move the oldest queued job to Running and return it with its params; None when the queue is empty."""
+    def take_next(self, delays: Mapping[str, float]) -> Job | None:
+        """Move the oldest queued job to Running and return it with its params; None when there is none.
+
+        Args:
+            delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
+        """
+        waiting, values = "", list[str]()
+        for backend, seconds in delays.items():
+            waiting += " AND NOT (backend = ? AND created > ?)"
+            values += [backend, as_text(datetime.now(UTC) - timedelta(seconds=seconds))]
         with self._lock:
             row = self._db.execute(
-                "SELECT id FROM jobs WHERE status = ? ORDER BY seq LIMIT 1",
-                (QUEUED,),
+                f"SELECT id FROM jobs WHERE status = ?{waiting} ORDER BY seq LIMIT 1",  # noqa: S608
+                (QUEUED, *values),
             ).fetchone()
             if row is None or not self.move(row["id"], RUNNING):
                 return None
@@ -259,11 +208,42 @@ class Store:
             self.move(job_id, FAILED, reason="The embedded runtime was restarted while the job was running.")
         return ids
 
+    def set_tags(self, job_id: str, tags: Iterable[str]) -> None:
+        """Replace a job's tags; what it was submitted under stays its request key."""
+        with self._lock:
+            self._db.execute("UPDATE jobs SET tags = ? WHERE id = ?", (json.dumps(list(tags)), job_id))
+
+    def tags_like(self, text: str, *, limit: int = 200) -> list[str]:
+        """Return the tags of all jobs in which a text occurs, in order."""
+        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        query = (
+            "SELECT DISTINCT tag.value AS tag FROM jobs, json_each(jobs.tags) AS tag"
+            " WHERE tag.value LIKE ? ESCAPE '\\' ORDER BY tag LIMIT ?"
+        )
+        with self._lock:
+            return [row["tag"] for row in self._db.execute(query, (f"%{escaped}%", limit))]
+
+    def seconds_run(self) -> float:
+        """Return how long all jobs ran together."""
+        query = "SELECT sum(julianday(ended) - julianday(started)) FROM jobs WHERE ended IS NOT NULL"
+        with self._lock:
+            days = self._db.execute(query).fetchone()[0]
+        return 86_400 * (days or 0.0)
+
     def delete_job(self, job_id: str) -> bool:
         """Forget a job that is final; False if it is not."""
         with self._lock:
             cursor = self._db.execute("DELETE FROM jobs WHERE id = ? AND status NOT IN (?, ?)", (job_id, *PENDING))
         return bool(cursor.rowcount)
+
+    def mean_seconds(self) -> float:
+        """Return how long the last jobs ran, on average."""
+        query = (
+            "SELECT avg(seconds) FROM (SELECT 86400 * (julianday(ended) - julianday(started)) AS seconds FROM jobs"
+            " WHERE ended IS NOT NULL AND started IS NOT NULL ORDER BY seq DESC LIMIT 20)"
+        )
+        with self._lock:
+            return float(self._db.execute(query).fetchone()[0] or 0.0)
 
     def count_pending(self) -> int:
         """Return how many jobs are queued or running."""
@@ -277,52 +257,9 @@ class Store:
         self._on_change(job)
         return job
 
-    # Programs
-
-    def save_program(self, program: Program) -> bool:
-        """Add a program, or replace the one with its id; False if another has its name."""
-        values: list[Any] = [program.id, program.name, program.data, program.description, program.cost]
-        values += [program.is_public, json.dumps(program.spec), program.created or now(), now()]
-        with self._lock:
-            try:
-                self._db.execute(
-                    "INSERT INTO programs (id, name, data, description, cost, is_public, spec, created, updated)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
-                    " data = excluded.data, description = excluded.description, cost = excluded.cost,"
-                    " is_public = excluded.is_public, spec = excluded.spec, updated = excluded.updated",
-                    values,
-                )
-            except sqlite3.IntegrityError:
-                return False
-        return True
-
-    def program(self, program_id: str) -> Program | None:
-        """Return one uploaded program, or None."""
-        with self._lock:
-            row = self._db.execute("SELECT * FROM programs WHERE id = ?", (program_id,)).fetchone()
-        return _program(row) if row else None
-
-    def programs(self) -> Sequence[Program]:
-        """Return all uploaded programs, oldest first."""
-        with self._lock:
-            rows = self._db.execute("SELECT * FROM programs ORDER BY created").fetchall()
-        return [_program(row) for row in rows]
-
-    def delete_program(self, program_id: str) -> bool:
-        """Forget a program; False if there is none."""
-        with self._lock:
-            return bool(self._db.execute("DELETE FROM programs WHERE id = ?", (program_id,)).rowcount)
-
 
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
     values["tags"] = tuple(json.loads(values["tags"]))
     values["private"] = bool(values["private"])
     return Job(**values)
-
-
-def _program(row: sqlite3.Row) -> Program:
-    values = dict(row)
-    values["spec"] = json.loads(values["spec"])
-    values["is_public"] = bool(values["is_public"])
-    return Program(**values)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local.files import JobFolder
+from prefect_runtime.local.programs.memory import CannotSimulateError
 from prefect_runtime.wire.codec import RuntimeEncoder, decode, encode_result
 
 REASON_CHARACTERS = 64 * 1024
@@ -92,6 +93,7 @@ def main(pipe: Connection) -> None:
     """Work through the orders that come down the pipe until it closes."""
     os.setsid()  # a group of its own: ending a job ends whatever its program started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _offer_to_the_oom_killer()
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, orders), daemon=True).start()
     sending = threading.Lock()  # a program may publish from threads, and a long report goes down in pieces
@@ -102,6 +104,12 @@ def main(pipe: Connection) -> None:
 
     while True:
         send(_work(orders.get(), lambda: send(Report("interim"))))
+
+
+def _offer_to_the_oom_killer() -> None:
+    """When memory runs out all the same, a program has to end and not the server, nor what else runs here."""
+    with contextlib.suppress(OSError):  # no Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _receive(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
@@ -117,6 +125,9 @@ def _work(order: Order, published: Callable[[], None]) -> Report:
     with _output_to(folder.log):
         try:
             folder.write_result(_run(order, folder, published))
+        except CannotSimulateError as error:  # its message is made for people; where it was raised helps nobody
+            sys.stderr.write(f"{error}\n")
+            return Report("failed", str(error))
         except BaseException:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
             reason = _own_part(traceback.format_exc())
             sys.stderr.write(reason)

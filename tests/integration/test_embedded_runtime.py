@@ -18,13 +18,15 @@ from starlette.routing import Route, WebSocketRoute
 from prefect_runtime.local.app import Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
+from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.executor import Executor
+from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
 
 from .programs import ECHO, HOLDS, NUMBERS
 from .support import eventually
 
-OPEN_ROUTES = {"/users/loginWithToken"}  # the token is in the body
+OPEN_ROUTES = {"/users/loginWithToken", "/identity/token", "/version"}  # the token is in the body; nothing is told
 
 
 class Plain:
@@ -62,12 +64,15 @@ def routes(tmp_path: Path) -> list[tuple[str, str]]:
     """(method, path) of every route of the application; "WS" for a WebSocket."""
     bulletin = Bulletin()
     store = Store(tmp_path / "routes.sqlite", bulletin.post_status)
+    calibration = Calibration(tmp_path / "calibration")
     app = create_app(
         Runtime(
             store=store,
-            executor=Executor(store, tmp_path, bulletin, slots=1, calibration=1),
+            executor=Executor(store, tmp_path, bulletin, slots=1, calibration=calibration, delays={}),
             bulletin=bulletin,
-            backends=BackendPages(calibration=1, store=store),
+            backends=BackendPages(calibration=calibration, store=store, delays={}),
+            sessions=Sessions(store),
+            calibration=calibration,
             token="t",
             hosts=frozenset(),
             instance="i",

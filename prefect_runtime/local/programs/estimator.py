@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from prefect_runtime.local.programs.inputs import read_options, read_pubs, read_seed
+from prefect_runtime.local.programs.idle import without_idle_qubits
+from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,12 @@ _OPTIONS = ("default_precision", "default_shots", "seed", "simulator.seed_simula
 def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, Any] | None = None, **_: Any) -> Any:
     """Return a `PrimitiveResult` with one `PubResult` (``evs``, ``stds``) per PUB.
 
-    Publishes ``{"pub": number, "pubs": count, "seconds": float}`` as each PUB is done. On an ideal backend the
+    Publishes ``{"pub": number, "pubs": count, "seconds": float}`` as each PUB is done. A PUB's metadata says which of
+    Aer's methods it was: ``metadata["simulator_metadata"]["method"]``. On an ideal backend the
     expectation values are computed, and scattered by the precision; on a noisy one they are measured.
 
     Args:
-        backend: An `AerSimulator`.
+        backend: An `ExactSimulator`.
         user_messenger: Streams interim results with ``publish(value)``.
         pubs: PUBs ``[circuit, observables, values or None, precision or None]``, possibly shorter; a circuit may be
             OpenQASM 3 text.
@@ -35,6 +37,7 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
 
     Raises:
         ValueError: No PUBs, or one that is not a PUB.
+        CannotSimulateError: One of them does not fit into the memory there is; nothing has run.
     """
     from qiskit.primitives.containers import PrimitiveResult
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
@@ -42,12 +45,20 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
     chosen = read_options(options, _OPTIONS, logger)
     precision, seed = _precision(chosen), read_seed(chosen)
     coerced = read_pubs(pubs, lambda parts: EstimatorPub.coerce(parts, precision))
+    if _is_ideal(backend):
+        coerced = [without_idle_qubits(pub) for pub in coerced]
+    for number, pub in enumerate(coerced):
+        with naming_pub(number):  # all of them, before the first one takes its time
+            backend.choose([pub.circuit], shots=1 if _is_ideal(backend) else math.ceil(1 / pub.precision**2))
     results = []
     for number, pub in enumerate(coerced):
         began = time.perf_counter()
         # Another seed for each PUB: equal PUBs must not get equal noise.
         estimator = _estimator(backend, None if seed is None else seed + number)
-        results.append(estimator.run([pub]).result()[0])
+        with naming_pub(number):
+            result = estimator.run([pub]).result()[0]
+        result.metadata.setdefault("simulator_metadata", {})["method"] = backend.method_used
+        results.append(result)
         seconds = time.perf_counter() - began
         user_messenger.publish({"pub": number, "pubs": len(coerced), "seconds": seconds})
     return PrimitiveResult(results, metadata={"version": 2})
@@ -59,12 +70,16 @@ def _precision(options: Mapping[str, Any]) -> float:
     return float(options.get("default_precision", DEFAULT_PRECISION))
 
 
+def _is_ideal(backend: Any) -> bool:
+    return backend.coupling_map is None
+
+
 @lru_cache(maxsize=8)
 def _estimator(backend: Any, seed: int | None) -> Any:
     from qiskit.primitives import BackendEstimatorV2
     from qiskit_aer.primitives import EstimatorV2
 
-    if backend.coupling_map is None:
+    if _is_ideal(backend):
         return EstimatorV2.from_backend(backend, options={"run_options": {"seed_simulator": seed}})
     # Aer's own EstimatorV2 would simulate every qubit an observable spans, idle or not: 127 on generic_127q.
     return BackendEstimatorV2(backend=backend, options={"seed_simulator": seed})

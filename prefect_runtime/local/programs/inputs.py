@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from prefect_runtime.local.programs.memory import CannotSimulateError
 
 
 def read_pubs(pubs: Any, coerce: Callable[[list[Any]], Any]) -> list[Any]:
@@ -34,6 +37,15 @@ def _read_pub(number: int, pub: Any, coerce: Callable[[list[Any]], Any]) -> Any:
     except (ValueError, TypeError, QiskitError) as error:
         raise ValueError(f"PUB {number}: {error}") from error
     return read
+
+
+@contextmanager
+def naming_pub(number: int) -> Iterator[None]:
+    """Put a PUB's number before the reason why it cannot be simulated."""
+    try:
+        yield
+    except CannotSimulateError as error:
+        raise CannotSimulateError(f"PUB {number}: {error}") from None
 
 
 def _circuit(value: Any) -> Any:

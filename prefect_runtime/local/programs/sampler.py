@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from prefect_runtime.local.programs.inputs import read_options, read_pubs, read_seed
+from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +21,18 @@ _OPTIONS = ("default_shots", "seed", "simulator.seed_simulator")
 def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, Any] | None = None, **_: Any) -> Any:
     """Return a `PrimitiveResult` with one `SamplerPubResult` per PUB.
 
-    Publishes ``{"pub": number, "pubs": count, "seconds": float}`` as each PUB is done.
+    Publishes ``{"pub": number, "pubs": count, "seconds": float}`` as each PUB is done. A PUB's metadata says which of
+    Aer's methods it was: ``metadata["simulator_metadata"]["method"]``.
 
     Args:
-        backend: An `AerSimulator`.
+        backend: An `ExactSimulator`.
         user_messenger: Streams interim results with ``publish(value)``.
         pubs: PUBs ``[circuit, values or None, shots or None]``, possibly shorter; a circuit may be OpenQASM 3 text.
         options: ``default_shots``, ``seed`` (or ``simulator.seed_simulator``); others are ignored with a warning.
 
     Raises:
         ValueError: No PUBs, or one that is not a PUB.
+        CannotSimulateError: One of them does not fit into the memory there is; nothing has run.
     """
     from qiskit.primitives.containers import PrimitiveResult
     from qiskit.primitives.containers.sampler_pub import SamplerPub
@@ -38,12 +40,17 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
     chosen = read_options(options, _OPTIONS, logger)
     shots, seed = int(chosen.get("default_shots", DEFAULT_SHOTS)), read_seed(chosen)
     coerced = read_pubs(pubs, lambda parts: SamplerPub.coerce(parts, shots))
+    for number, pub in enumerate(coerced):
+        with naming_pub(number):  # all of them, before the first one takes its time
+            backend.choose([pub.circuit], shots=pub.shots)
+            backend.check_results([pub.circuit], shots=pub.shots * pub.parameter_values.size)
     results = []
     for number, pub in enumerate(coerced):
         began = time.perf_counter()
         # Another seed for each PUB: equal PUBs must not get equal noise.
         sampler = _sampler(backend, None if seed is None else seed + number)
-        results.append(sampler.run([pub]).result()[0])
+        with naming_pub(number):
+            results.append(sampler.run([pub]).result()[0])
         seconds = time.perf_counter() - began
         user_messenger.publish({"pub": number, "pubs": len(coerced), "seconds": seconds})
     return PrimitiveResult(results, metadata={"version": 2})

@@ -1,0 +1,218 @@
+"""The routes of jobs, which both dialects share: the classic one at the root, the platform's at ``/api/v1``.
+
+Source: qiskit-ibmq-provider 0.20.2 and IBM's REST API 0.45.3 (methods, paths, bodies, status codes); where they differ,
+`Dialect` says so. Ours on top: 409 with the first job's id for a second request with the same key, ``Range`` for logs,
+``interim_results`` on the platform.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, PlainTextResponse
+from starlette.background import BackgroundTask
+
+from prefect_runtime.local import intake
+from prefect_runtime.local.database import as_text
+from prefect_runtime.local.documents import job_document
+from prefect_runtime.local.refusals import Refusal
+from prefect_runtime.local.store import COMPLETED, FAILED, RAN_TOO_LONG, Job, KeyTakenError
+from prefect_runtime.wire.errors import ProtocolError
+from prefect_runtime.wire.models import parse_time
+
+if TYPE_CHECKING:
+    from prefect_runtime.local.app import Runtime
+
+MAX_PAGE = 200
+SMALL_BYTES = 1024 * 1024  # read at once; a larger result is sent in pieces, so that it never is in memory whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What is different from dialect to dialect.
+
+    Attributes:
+        has_sessions: A session that a job names must be there and open.
+        needs_backend: A job without a backend is refused; else it gets the first one.
+        log_is_there: There is an (empty) log before the program has started; else 404.
+    """
+
+    has_sessions: bool = False
+    needs_backend: bool = False
+    log_is_there: bool = True
+
+
+def add_job_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> None:
+    """Add the routes of jobs to those of a dialect."""
+    _submit_routes(routes, runtime, dialect)
+    _look_routes(routes, runtime)
+    _output_routes(routes, runtime, dialect)
+    _end_routes(routes, runtime)
+
+
+def _known(runtime: Runtime, job_id: str, *, with_params: bool = False) -> Job:
+    job = runtime.store.job(job_id, with_params=with_params)
+    if job is None:
+        raise Refusal(404, 3250, f"There is no job {job_id!r} here.")
+    return job
+
+
+def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> None:
+    @routes.post("/jobs")
+    async def run(request: Request) -> dict[str, Any]:
+        body = intake.parse_object(await request.body())
+        if dialect.needs_backend and not body.get("backend"):
+            raise Refusal(400, 400, "backend: is required.")
+        job = await run_in_threadpool(intake.new_job, body, runtime.store.programs)
+        if dialect.has_sessions and job.session_id is not None:
+            runtime.sessions.check_accepts(job.session_id)
+        try:
+            await run_in_threadpool(runtime.store.add_job, job)
+        except KeyTakenError as taken:
+            extra = {"id": taken.job_id}
+            raise Refusal(409, 409, f"This request has its job already: {taken.job_id}.", extra=extra) from None
+        runtime.executor.wake()
+        answer: dict[str, Any] = {"id": job.id, "backend": job.backend}
+        return {**answer, "session_id": job.session_id} if job.session_id else answer
+
+
+def _look_routes(routes: APIRouter, runtime: Runtime) -> None:
+    @routes.get("/jobs")
+    def jobs(
+        limit: int = MAX_PAGE,
+        offset: int = 0,
+        pending: bool | None = None,
+        program: str | None = None,
+        backend: str | None = None,
+        session_id: str | None = None,
+        tags: Annotated[list[str] | None, Query()] = None,
+        created_after: str | None = None,
+        created_before: str | None = None,
+        sort: str = "DESC",
+        exclude_params: bool = True,
+    ) -> Response:
+        limit = limit if 1 <= limit <= MAX_PAGE else MAX_PAGE  # as IBM's: out of range is the default
+        page, count = runtime.store.jobs(
+            limit=limit,
+            offset=min(max(0, offset), 2**62),  # what SQLite can count to
+            pending=pending,
+            program=program,
+            backend=backend,
+            session_id=session_id,
+            tags=tags or (),
+            created_after=_moment("created_after", created_after),
+            created_before=_moment("created_before", created_before),
+            ascending=sort.upper() == "ASC",
+            with_params=not exclude_params,
+        )
+        documents = [_with_params(job) if not exclude_params else job_document(job) for job in page]
+        return _json({"jobs": documents, "count": count, "limit": limit, "offset": offset})
+
+    @routes.get("/jobs/{job_id}")
+    def job_page(job_id: str, exclude_params: bool = False) -> Response:
+        job = _known(runtime, job_id, with_params=not exclude_params)
+        return _json(job_document(job) if exclude_params else _with_params(job))
+
+    @routes.get("/jobs/{job_id}/metrics")
+    def metrics(job_id: str) -> dict[str, Any]:
+        job = _known(runtime, job_id)
+        return {
+            "timestamps": {"created": job.created, "running": job.started, "finished": job.ended},
+            "usage": job_document(job)["usage"],
+            "qiskit_version": _qiskit_version(),
+        }
+
+    @routes.put("/jobs/{job_id}/tags", status_code=204)
+    async def set_tags(job_id: str, request: Request) -> Response:
+        tags = intake.tags_of(intake.parse_object(await request.body()).get("tags"))
+        runtime.store.set_tags(_known(runtime, job_id).id, tags)
+        return Response(status_code=204)
+
+
+def _output_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> None:
+    @routes.get("/jobs/{job_id}/results")
+    def results(job_id: str) -> Response:
+        job = _known(runtime, job_id)
+        if job.status in (FAILED, RAN_TOO_LONG):
+            return PlainTextResponse(job.reason)
+        file = runtime.executor.folder(job_id).result
+        after = None
+        if job.private and job.status == COMPLETED:
+            file = runtime.executor.folder(job_id).take_result()  # of two readers one gets it
+            after = BackgroundTask(file.unlink, missing_ok=True)
+        if job.status != COMPLETED or not file.exists():
+            return Response(status_code=204)  # none yet, or none ever, or read before
+        if file.stat().st_size > SMALL_BYTES:
+            return FileResponse(file, media_type="application/json", background=after)
+        return Response(file.read_bytes(), media_type="application/json", background=after)
+
+    @routes.get("/jobs/{job_id}/interim_results")
+    def interim_results(job_id: str) -> list[str]:
+        return runtime.executor.folder(_known(runtime, job_id).id).read_interim()
+
+    @routes.get("/jobs/{job_id}/logs")
+    def logs(job_id: str, range: Annotated[str, Header()] = "") -> Response:
+        folder = runtime.executor.folder(_known(runtime, job_id).id)
+        if not dialect.log_is_there and not folder.log.exists():
+            raise Refusal(404, 404, f"Job {job_id} has no log yet.")
+        wanted = re.fullmatch(r"bytes=(\d{1,15})-", range.replace(" ", ""))  # for who follows a log that grows
+        if wanted is None:
+            return PlainTextResponse(folder.read_log())
+        start = int(wanted[1])
+        part, size = folder.read_log_from(start)
+        if not part:
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        span = f"bytes {start}-{start + len(part) - 1}/{size}"
+        return Response(part, 206, {"Content-Range": span}, media_type="text/plain; charset=utf-8")
+
+
+def _end_routes(routes: APIRouter, runtime: Runtime) -> None:
+    @routes.post("/jobs/{job_id}/cancel", status_code=204)
+    def cancel(job_id: str) -> Response:
+        _known(runtime, job_id)
+        if not runtime.executor.cancel(job_id):
+            raise Refusal(409, 409, f"Job {job_id} is final already: it cannot be cancelled.")
+        return Response(status_code=204)
+
+    @routes.delete("/jobs/{job_id}", status_code=204)
+    def delete(job_id: str) -> Response:
+        if not runtime.store.delete_job(_known(runtime, job_id).id):
+            raise Refusal(409, 409, f"Job {job_id} is not final yet: cancel it first.")
+        runtime.executor.folder(job_id).remove()
+        return Response(status_code=204)
+
+
+def _with_params(job: Job) -> dict[str, Any]:
+    return {**job_document(job), "params": {} if job.private else json.loads(job.params)}
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(json.dumps(document), media_type="application/json")  # NaN in params passes through
+
+
+def _moment(name: str, text: str | None) -> str | None:
+    """Return a time of a filter as the tables have it: they compare texts."""
+    if text is None:
+        return None
+    try:
+        moment = parse_time(text.replace(" ", "+"))  # a plus sign that was not quoted
+    except ProtocolError:
+        moment = None
+    if moment is None:
+        raise Refusal(400, 400, f"{name}: must be a time like 2026-01-31T12:00:00Z.")
+    return as_text(moment)
+
+
+@lru_cache
+def _qiskit_version() -> str | None:
+    try:
+        return importlib.metadata.version("qiskit")
+    except importlib.metadata.PackageNotFoundError:
+        return None
