@@ -31,6 +31,10 @@ from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 
 
+KEEP_ALIVE_SECONDS = 120
+"""How long an idle connection is kept: closed after uvicorn's five, it would meet a client's next request half-way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How to serve.
@@ -166,6 +170,7 @@ def _run(
         ws="websockets-sansio",
         ws_max_size=1024 * 1024,  # clients have nothing to say on a stream
         timeout_graceful_shutdown=2,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     server = _Server(config)
     try:
