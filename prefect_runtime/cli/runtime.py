@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 
 from prefect_runtime.cli import app
-from prefect_runtime.client import discovery
-from prefect_runtime.client.retry import Deadline
+from prefect_runtime.cli.output import AsJson, Exit, print_json
+from prefect_runtime.wire.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from prefect_runtime.wire.models import DiscoveryDocument
 
 STOP_SECONDS = 15.0
 
@@ -29,6 +33,10 @@ def serve(
     port: int = 0,
     data_dir: DataDir = None,
     idle_seconds: IdleSeconds = None,
+    slots: Annotated[int, Parameter(validator=Number(gte=1, lte=256))] = os.cpu_count() or 1,
+    queue_delay: Annotated[list[str] | None, Parameter(negative=())] = None,
+    token_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 3600.0,
+    show_qiskit: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Serve the embedded runtime until stopped; prints READY and its address once it answers.
 
@@ -38,24 +46,93 @@ def serve(
         Address to listen on; loopback only.
     port
         Port to listen on; 0 takes a free one.
+    slots
+        Jobs that run at the same time.
+    queue_delay
+        BACKEND=SECONDS, may be given again: how long its jobs stay in the queue at least, to rehearse one.
+    token_seconds
+        How long access tokens for IBM's client are good, to rehearse their expiry.
+    show_qiskit
+        Print what users of qiskit-ibm-runtime have to set to get here.
     """
     from prefect_runtime.local.launcher import Settings, require_simulators
     from prefect_runtime.local.launcher import serve as serve_runtime
 
     require_simulators()
-    folder = (data_dir or discovery.home()).absolute()
-    serve_runtime(Settings(data_dir=folder, host=host, port=port, idle_seconds=idle_seconds))
+    folder = _folder(data_dir)
+    settings = Settings(
+        data_dir=folder,
+        host=host,
+        port=port,
+        idle_seconds=idle_seconds,
+        slots=slots,
+        delays=_delays(queue_delay or []),
+        token_seconds=token_seconds,
+    )
+    serve_runtime(settings, on_ready=_show_qiskit if show_qiskit else None)
+
+
+def _delays(given: list[str]) -> dict[str, float]:
+    from prefect_runtime.local.backends import spec_of
+
+    delays: dict[str, float] = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            seconds = float(number)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise ConfigurationError(f"queue-delay: {text!r} is not BACKEND=SECONDS.")
+        delays[spec_of(name).name] = seconds
+    return delays
+
+
+QISKIT = """\
+# What qiskit-ibm-runtime needs to come here instead of IBM Quantum Platform:
+export IAM_URL={url} GLOBAL_SEARCH_URL={url} GLOBAL_CATALOG_URL={url}/api/v1
+
+# and in Python:
+import json
+from qiskit_ibm_runtime import QiskitRuntimeService
+
+service = QiskitRuntimeService(
+    channel="ibm_quantum_platform",
+    token=json.load(open("{file}"))["token"],
+    instance="{crn}",
+    url="{url}",
+    url_resolver=lambda url, *_: url + "/api/v1",
+)
+"""
+
+
+def _show_qiskit(found: DiscoveryDocument, folder: Path) -> None:
+    from prefect_runtime.local.platform import instance_crn
+
+    print(QISKIT.format(url=found.url, file=folder / "runtime.json", crn=instance_crn(found.token)), flush=True)  # noqa: T201
+
+
+def _folder(given: Path | None) -> Path:
+    from prefect_runtime.client import discovery  # with all of the client: not for a look at the help
+
+    return (given or discovery.home()).absolute()
 
 
 @app.command
-def status(*, data_dir: DataDir = None) -> int:
+def status(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     """Say whether the embedded runtime is running, and where. Exit code 3 if it is not."""
-    folder = (data_dir or discovery.home()).absolute()
+    from prefect_runtime.client import discovery
+
+    folder = _folder(data_dir)
     found = discovery.find(folder)
+    if as_json:
+        where = {"url": found.url, "pid": found.pid, "protocol": found.protocol} if found else {}
+        print_json({"running": found is not None, "data_dir": str(folder), **where})
+        return Exit.OK if found else Exit.NOT_THERE
     console = Console()
     if found is None:
         console.print(f"Not running. A flow starts it when it needs it. Folder: {folder}", soft_wrap=True)
-        return 3
+        return Exit.NOT_THERE
     console.print(f"Running at {found.url}, pid {found.pid}. Folder: {folder}", soft_wrap=True)
     return 0
 
@@ -63,12 +140,15 @@ def status(*, data_dir: DataDir = None) -> int:
 @app.command
 def stop(*, data_dir: DataDir = None) -> int:
     """Stop the embedded runtime. Queued jobs stay queued for its next start. Exit code 3 if it was not running."""
-    folder = (data_dir or discovery.home()).absolute()
+    from prefect_runtime.client import discovery
+    from prefect_runtime.client.retry import Deadline
+
+    folder = _folder(data_dir)
     found = discovery.find(folder)
     console = Console()
     if found is None:
         console.print("Not running.")
-        return 3
+        return Exit.NOT_THERE
     os.kill(found.pid, signal.SIGTERM)
     deadline = Deadline(STOP_SECONDS)
     while discovery.find(folder) is not None:

@@ -46,7 +46,9 @@ def encode_source(data: str | Path) -> str:
     is_source = isinstance(data, str) and ("\n" in data or re.search(r"\bdef\s+main\s*\(", data) is not None)
     if not is_source:
         try:
-            data = Path(data).read_text()
+            data = Path(data).read_text(encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"data: cannot read {data} ({error.strerror}).") from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"data: {data} is not Python source: not UTF-8.") from None
     return base64.b64encode(str(data).encode()).decode("ascii")

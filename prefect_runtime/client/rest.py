@@ -7,6 +7,7 @@ repeated is decided by submission.py alone.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from prefect_runtime.client.streaming import Socket, SocketOptions
 from prefect_runtime.client.transport import Answer, Transport
 from prefect_runtime.wire.errors import (
     AnswerLostError,
+    ApiError,
     AuthenticationError,
     ConfigurationError,
     ConnectFailedError,
@@ -144,6 +146,7 @@ class RuntimeClient:
         offset: int = 0,
         pending: bool | None = None,
         program: str | None = None,
+        backend: str | None = None,
         tags: Iterable[str] = (),
         created_after: str | None = None,
         patient: bool = True,
@@ -156,6 +159,8 @@ class RuntimeClient:
             params.append(("pending", "true" if pending else "false"))
         if program:
             params.append(("program", program))
+        if backend:
+            params.append(("backend", backend))
         if created_after:
             params.append(("created_after", created_after))
         params += [("tags", tag) for tag in tags]
@@ -190,6 +195,31 @@ class RuntimeClient:
     def logs(self, job_id: str) -> str:
         """Return a job's log: standard output and error."""
         return self._ask("GET", _path("jobs", job_id, "logs"), lambda answer: answer.text, job_id=job_id)
+
+    def logs_from(self, job_id: str, start: int) -> tuple[bytes, int]:
+        """Return what a job's log has from byte `start` on, and how many bytes it has in all, as far as that is known.
+
+        Bytes, because a part may end within a character. A part need not reach the end: ask again from where it ends.
+        Only that part is asked for; of a server that does not know ``Range`` and sends all, the rest is left out here.
+        Source: RFC 9110, section 14 (206 with Content-Range, 416 past the end, 200 where Range is not known).
+        """
+
+        def read(answer: Answer) -> tuple[bytes, int]:
+            if answer.status != 206:
+                return answer.body[start:], len(answer.body)
+            span = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", answer.headers.get("content-range", ""))
+            if span is None or int(span[1]) != start:
+                raise ProtocolError("The server sent another part of the log than was asked for.", job_id=job_id)
+            end = start + len(answer.body)
+            return answer.body, end if span[2] == "*" else int(span[2])
+
+        headers = {"Range": f"bytes={start}-"}
+        try:
+            return self._ask("GET", _path("jobs", job_id, "logs"), read, job_id=job_id, headers=headers)
+        except ApiError as error:
+            if error.status_code != 416:
+                raise
+            return b"", start
 
     def metrics(self, job_id: str) -> Mapping[str, Any]:
         """Return a job's timestamps and usage."""
@@ -237,6 +267,18 @@ class RuntimeClient:
     def backend(self, name: str, page: str) -> Mapping[str, Any]:
         """Return one page on a backend: "status", "configuration" or "properties"."""
         return self._ask("GET", _path("backends", name, page), _object, kind="backend")
+
+    def recalibrate(self) -> int:
+        """Have the noisy backends draw new calibration numbers (embedded runtime only); return the new one's number."""
+
+        def read(answer: Answer) -> int:
+            number = _object(answer).get("calibration")
+            if not isinstance(number, int):
+                raise ProtocolError("The server's answer has no number of a calibration.")
+            return number
+
+        # Once: sent again, a lost answer would draw twice.
+        return self._ask("POST", "/runtime/recalibrate", read, kind="backend", retry=_ONCE)
 
     # Programs
 
@@ -316,6 +358,7 @@ class RuntimeClient:
         kind: str = "job",
         params: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         retry: RetryPolicy = _PATIENT,
         job_id: str | None = None,
         deadline: Deadline | None = None,
@@ -324,9 +367,9 @@ class RuntimeClient:
         deadline = deadline or Deadline(self.request_timeout, self.clock)
 
         def send(access: Access) -> T:
-            headers = {**access.headers, **({"Content-Type": "application/json"} if body else {})}
+            sent = {**access.headers, **({"Content-Type": "application/json"} if body else {}), **(headers or {})}
             url = access.base_url + path
-            answer = self._transport.exchange(method, url, deadline=deadline, headers=headers, params=params, body=body)
+            answer = self._transport.exchange(method, url, deadline=deadline, headers=sent, params=params, body=body)
             if answer.status >= 300:
                 secrets = (*self.credentials.secrets, *access.secrets)
                 raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, secrets=secrets)

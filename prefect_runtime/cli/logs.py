@@ -1,0 +1,167 @@
+"""``prefect-runtime logs``: what a job wrote, all at once or as it comes."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from prefect_runtime.cli import app
+from prefect_runtime.cli.account import Account, open_service
+from prefect_runtime.cli.output import Exit, Job, Timeout, exit_of, say, write
+from prefect_runtime.wire.errors import JobTimeoutError, QiskitRuntimeError, RuntimeJobNotFound
+
+if TYPE_CHECKING:
+    from prefect_runtime.client import RuntimeClient
+    from prefect_runtime.client.retry import Deadline
+    from prefect_runtime.wire.models import JobDocument
+
+_log = logging.getLogger(__name__)
+
+Pauses = tuple[float, float]
+"""Seconds between two looks at a log: while something comes, and at most."""
+
+PAUSES: Pauses = (1.0, 10.0)
+LOCAL_PAUSES: Pauses = (0.1, 0.5)  # asking the embedded runtime costs nothing
+GROWTH = 1.5
+
+
+@app.command
+def logs(
+    job: Job,
+    /,
+    *,
+    follow: Annotated[
+        bool,
+        Parameter(
+            name=("--follow", "-f"),
+            negative=(),
+            show_default=False,
+            help="Go on with what is added, until the job is final.",
+        ),
+    ] = False,
+    timeout: Timeout = None,
+    account: Account | None = None,
+) -> int:
+    """Print a job's log: standard output and error of the program.
+
+    With --follow, the exit code says how the job ended: 0 done, 4 failed, 5 cancelled, 124 not final in time.
+    """
+    from prefect_runtime.client.retry import Deadline, check_seconds
+
+    check_seconds("timeout", timeout)
+    with open_service(account) as service:
+        log = Log(service.client, job)
+        if follow:
+            pauses = LOCAL_PAUSES if service.client.has_feed else PAUSES
+            return exit_of(follow_to_the_end(log, Deadline(timeout, service.client.clock), pauses))
+        while log.print_more():
+            pass
+        log.finish()
+    return Exit.OK
+
+
+class Log:
+    """A job's log, printed part by part, each byte once.
+
+    Attributes:
+        printed: Bytes printed so far.
+    """
+
+    def __init__(self, client: RuntimeClient, job_id: str) -> None:
+        self.client = client
+        self.job_id = job_id
+        self.printed = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a part may end within a character
+
+    def print_more(self) -> bool:
+        """Print what there is more by now, as much as comes with one answer; True if that was not all."""
+        part, size = self._more()
+        self.printed += len(part)
+        write(self._decoder.decode(part))
+        return bool(part) and self.printed < size
+
+    def _more(self) -> tuple[bytes, int]:
+        try:
+            return self.client.logs_from(self.job_id, self.printed)
+        except RuntimeJobNotFound:
+            self.client.job(self.job_id)  # there is no such job: raises; else it has no log yet (some servers say 404)
+            return b"", self.printed
+
+    def finish(self) -> None:
+        """Print what is left of a character that was never finished."""
+        write(self._decoder.decode(b"", final=True))
+
+
+class End(threading.Thread):
+    """Waits for a job beside what else is done meanwhile.
+
+    Attributes:
+        reached: Set once nothing more is waited for: the job is final, the time is up, or there is an error.
+    """
+
+    def __init__(self, client: RuntimeClient, job_id: str, deadline: Deadline) -> None:
+        super().__init__(name=f"end-{job_id}", daemon=True)
+        self._client = client
+        self._job_id = job_id
+        self._deadline = deadline
+        self._document: JobDocument | None = None
+        self._error: QiskitRuntimeError | None = None
+        self.reached = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Wait."""
+        try:
+            known = self._client.monitor.wait([self._job_id], deadline=self._deadline, on_change=self._tell)
+            self._document = known.get(self._job_id)
+        except QiskitRuntimeError as error:
+            self._error = error
+        finally:
+            self.reached.set()
+
+    def _tell(self, document: JobDocument) -> None:
+        if not document.is_final:  # a log that stays empty is a riddle without it
+            say(f"{document.id} {document.status.name if document.status else document.word}")
+
+    def document(self) -> JobDocument:
+        """Return the final document.
+
+        Raises:
+            JobTimeoutError: The job was not final in time.
+            QiskitRuntimeError: There is no such job, or the sign-in failed.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._document is None or not self._document.is_final:
+            raise JobTimeoutError(f"Job {self._job_id} was not final in time. It was left alone.", job_id=self._job_id)
+        return self._document
+
+
+def follow_to_the_end(log: Log, deadline: Deadline, pauses: Pauses) -> JobDocument:
+    """Print a log as it grows until the job is final, and return how it ended."""
+    first, longest = pauses
+    log.client.job(log.job_id)  # a wrong id is said at once
+    end = End(log.client, log.job_id, deadline)
+    pause = first
+    while True:
+        over = end.reached.is_set()  # looked at before we ask: what was written by then is in the answer
+        printed = log.printed
+        try:
+            more = log.print_more()
+        except QiskitRuntimeError as error:
+            if over or not error.retryable:
+                raise
+            _log.warning("job %s: its log cannot be read now, will try again: %s", log.job_id, error)
+            more = False
+        if more:
+            continue
+        if over:
+            break
+        pause = first if log.printed > printed else min(pause * GROWTH, longest)
+        end.reached.wait(pause)
+    log.finish()
+    return end.document()

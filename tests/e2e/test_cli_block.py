@@ -1,0 +1,39 @@
+"""`prefect-runtime` with --block: the account of a saved block, of which Prefect is asked only then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from prefect_runtime import RuntimeCredentials
+from prefect_runtime.client import RuntimeService
+from prefect_runtime.wire.models import DiscoveryDocument
+
+from .support import PUBLISHES
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect_runtime.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.pr
+def test_commands_use_the_account_of_a_saved_block(
+    upload: Callable[..., str], service: RuntimeService, embedded: DiscoveryDocument
+) -> None:
+    block = RuntimeCredentials(channel="classic", url=embedded.url, token=embedded.token)
+    block.save("cli-account", overwrite=True)
+    job = service.run(upload(PUBLISHES), {"count": 1}, tags=["of-the-block"])
+    assert json.loads(cli("result", job.job_id(), "--json", "--block", "cli-account").stdout)["count"] == 1
+    listed = cli("jobs", "--tag", "of-the-block", "--block", "cli-account")
+    assert job.job_id() in listed.stdout
+    assert embedded.token not in listed.stdout + listed.stderr
+
+    unknown = cli("jobs", "--block", "no-such-block")
+    assert unknown.returncode == 1
+    assert "'no-such-block' cannot be loaded" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
