@@ -155,7 +155,7 @@ def test_a_part_of_another_place_is_not_taken_for_the_log() -> None:
     def answer(request: Any, body: bytes) -> bytes:
         return _answer("206 Partial Content", b"xy", "Content-Range: bytes 7-8/9\r\n")
 
-    with client_of(answer, seconds=0.2) as client, pytest.raises(ProtocolError, match="another part"):
+    with client_of(answer, seconds=2) as client, pytest.raises(ProtocolError, match="another part"):
         client.logs_from("j", 3)
 
 
