@@ -430,6 +430,8 @@ class JobMonitor:
         """The feed came or went: what happened around that moment is only found by asking."""
         with self._lock:
             self._feed_changes += 1
+            if not self._watches and self._feed is not None and not self._feed.connected:
+                self._idle_until = 0.0  # it only lingers: opened anew, it would start a runtime that was stopped
             for watch in self._watches.values():
                 watch.due = watch.not_before
             self._wake.notify()

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from prefect_runtime.local import tokens
 from prefect_runtime.local.backend_pages import BackendPages
@@ -71,6 +73,8 @@ def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
     app.include_router(platform.router(runtime))
     app.include_router(streams.router(runtime))
     app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_exception_handler(RequestValidationError, _refuse_query)
     app.add_middleware(Guard, runtime=runtime)
     return app
 
@@ -78,6 +82,18 @@ def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
 async def _refuse(_: Request, refusal: Exception) -> JSONResponse:
     assert isinstance(refusal, Refusal)  # noqa: S101 - registered for this class only
     return JSONResponse(refusal.body(), status_code=refusal.status)
+
+
+async def _refuse_route(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    refusal = Refusal(error.status_code, error.status_code, str(error.detail))
+    return JSONResponse(refusal.body(), status_code=error.status_code, headers=error.headers)
+
+
+async def _refuse_query(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    wrong = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    return JSONResponse(Refusal(400, 400, wrong).body(), status_code=400)
 
 
 class Guard:

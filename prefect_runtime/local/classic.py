@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from prefect_runtime.local import intake
-from prefect_runtime.local.documents import built_in_documents, program_document
+from prefect_runtime.local.documents import NETWORK, built_in_documents, program_document
 from prefect_runtime.local.job_routes import MAX_PAGE, Dialect, add_job_routes
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.uploads import Program
@@ -24,9 +24,6 @@ from prefect_runtime.wire.models import PROTOCOL
 
 if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime
-
-NETWORK = ("ibm-q", "open", "main")
-"""The one hub, group and project: the names that the classic service had for everybody."""
 
 
 def router(runtime: Runtime) -> APIRouter:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect_runtime.local.store import COMPLETED, QUEUED, RUNNING, Job
+from prefect_runtime.local.store import CANCELLED, COMPLETED, QUEUED, RAN_TOO_LONG, RUNNING, Job
 from prefect_runtime.local.uploads import Program
 from prefect_runtime.local.worker import BUILT_IN
 from prefect_runtime.wire.models import parse_time
 
+NETWORK = ("ibm-q", "open", "main")
+"""The one hub, group and project: the names that the classic service had for everybody."""
+
 
 def job_document(job: Job) -> dict[str, Any]:
     """Return a job as clients of both dialects read it, without its params."""
-    state: dict[str, Any] = {"status": job.status}
+    # Only the top-level word tells them apart (IBM's REST API 0.45.3); IBM's client waits for ever on another state.
+    state: dict[str, Any] = {"status": CANCELLED if job.status == RAN_TOO_LONG else job.status}
     if job.status not in (QUEUED, RUNNING, COMPLETED):
         state["reason"] = job.reason
         if job.reason_code is not None:
             state["reason_code"] = job.reason_code
+    hub, group, project = NETWORK  # a classic client looks a job's backend up there
     return {
         "id": job.id,
-        "hub": "",
-        "group": "",
-        "project": "",
+        "hub": hub,
+        "group": group,
+        "project": project,
         "backend": job.backend,
         "status": job.status,
         "state": state,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prefect_runtime.local.bulletin import Bulletin
@@ -36,6 +36,7 @@ class Executor:
         slots: Jobs that run at the same time.
         calibration: Which calibration the noisy backends have.
         delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
+        before_each: Called before a job is taken from the queue.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Executor:
         slots: int,
         calibration: Calibration,
         delays: Mapping[str, float],
+        before_each: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._root = jobs_root
         self._bulletin = bulletin
         self._calibration = calibration
         self._delays = delays
+        self._before_each = before_each
         self._pause = DELAYED_PAUSE_SECONDS if delays else IDLE_PAUSE_SECONDS
         self._news = threading.Condition()  # guards the three below
         self._running: dict[str, WorkerProcess] = {}
@@ -109,6 +112,7 @@ class Executor:
     def _work_through(self) -> None:
         warm: WorkerProcess | None = WorkerProcess()
         while True:
+            self._before_each()
             with self._news:
                 job = None if self._closing else self._store.take_next(self._delays)
                 if job is None:

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
@@ -29,7 +29,6 @@ from prefect_runtime.local.tokens import LIFE_SECONDS
 from prefect_runtime.wire.environment import clean_environment
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
-
 
 KEEP_ALIVE_SECONDS = 120
 """How long an idle connection is kept: closed after uvicorn's five, it would meet a client's next request half-way."""
@@ -80,6 +79,8 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
     except OSError as error:
         raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({error.strerror}).") from None
     _set_environment()
+    settings = replace(settings, data_dir=settings.data_dir.absolute())
+    os.chdir(settings.data_dir)  # processes are started in this one's folder; where a person stood may be gone by then
     with _only_one(settings.data_dir), _listen(settings) as listening:
         _run(settings, listening, on_ready)
 
@@ -142,13 +143,22 @@ def _run(
     jobs_root = settings.data_dir / "jobs"
     calibration = Calibration(settings.data_dir / "calibration")
     delays = settings.delays
-    executor = Executor(store, jobs_root, bulletin, slots=settings.slots, calibration=calibration, delays=delays)
+    sessions = Sessions(store)
+    executor = Executor(
+        store,
+        jobs_root,
+        bulletin,
+        slots=settings.slots,
+        calibration=calibration,
+        delays=delays,
+        before_each=sessions.end_overdue,
+    )
     runtime = Runtime(
         store=store,
         executor=executor,
         bulletin=bulletin,
         backends=BackendPages(calibration=calibration, store=store, delays=delays),
-        sessions=Sessions(store),
+        sessions=sessions,
         calibration=calibration,
         token=found.token,
         hosts=frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")),

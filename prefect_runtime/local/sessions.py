@@ -101,11 +101,20 @@ class Sessions:
     def cancel(self, session_id: str, *, at: str | None = None) -> None:
         """Close a session and cancel its queued jobs; running ones go on."""
         self.close(session_id, at=at)
-        with self._lock:
+        with self._lock:  # to the end: a job that a slot takes meanwhile would be cancelled while it runs
             query = "SELECT id FROM jobs WHERE session_id = ? AND status = ?"
             queued = [row["id"] for row in self._db.execute(query, (session_id, QUEUED))]
-        for job_id in queued:
-            self._store.move(job_id, CANCELLED, reason=f"Session {session_id} was closed.")
+            for job_id in queued:
+                self._store.move(job_id, CANCELLED, reason=f"Session {session_id} was closed.")
+
+    def end_overdue(self) -> None:
+        """Close the sessions whose time is over; asked before each job is taken, so that none of theirs starts then."""
+        with self._lock:
+            query = "SELECT * FROM sessions WHERE closed IS NULL"
+            still_open = [Session(**row) for row in self._db.execute(query)]
+        for session in still_open:
+            if datetime.now(UTC) > session.ends:
+                self.cancel(session.id, at=as_text(session.ends))
 
     def document(self, session: Session) -> dict[str, Any]:
         """Return a session as IBM's clients read it (schema JobSession)."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from prefect_runtime.client import feed
 from prefect_runtime.client.monitor import JobMonitor
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Deadline
 from prefect_runtime.wire.errors import StreamClosedError
@@ -166,6 +167,15 @@ def test_what_a_feed_told_before_it_broke_is_not_believed() -> None:
     assert monitor.wait(["a"], deadline=Deadline(5))["a"].status is JobStatus.DONE
     assert "a" in server.queries
     monitor.close()
+
+
+def test_a_feed_that_only_lingers_is_not_opened_again_when_it_breaks() -> None:
+    """Opened again, it would start a runtime that somebody has just stopped."""
+    server, monitor = told_of_a_queued_job()
+    server.feeds[-1].close()
+    eventually(lambda: monitor._thread is None)  # long before the feed would have lingered to its end
+    time.sleep(1.2 * feed.RECONNECT_SECONDS)
+    assert len(server.feeds) == 1
 
 
 def test_a_callers_wait_is_the_longest_pause_also_for_a_job_the_feed_told_of() -> None:

@@ -1,0 +1,103 @@
+"""What waiting costs: requests, processor, memory; beside IBM's client against the same server in the same run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from qiskit import QuantumCircuit
+
+from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.wire.models import DiscoveryDocument
+
+SCRIPT = Path(__file__).with_name("waiting.py")
+JOBS, QUEUE_SECONDS = 200, 20
+MOST_REQUESTS_OF_THEIRS, MOST_CPU_OF_THEIRS = 0.05, 0.10  # aimed at: 100 of 5,346 requests, 1 s of 14.1
+MANY_JOBS = 1000
+MOST_MEGABYTES, MOST_THREADS, MOST_SHARE = 40, 8, 0.02
+IDLE_SECONDS = 15
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Callable[[float], DiscoveryDocument]]:
+    """Starts an embedded runtime whose 5-qubit backend has a queue of that many seconds."""
+    started: list[subprocess.Popen[str]] = []
+
+    def serve(seconds: float) -> DiscoveryDocument:
+        folder = tmp_path / f"runtime-{len(started)}"
+        command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder)]
+        command += ["--queue-delay", f"generic_5q={seconds:g}"]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline().startswith("READY")
+        return DiscoveryDocument.parse((folder / "runtime.json").read_text())
+
+    yield serve
+    for process in started:
+        process.terminate()
+        process.wait(20)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def waited(client: str, found: DiscoveryDocument) -> dict[str, Any]:
+    """Have a client wait in a process of its own; gives what that took."""
+    command = [sys.executable, str(SCRIPT), client, found.url, found.token, str(JOBS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=200, check=True)
+    taken: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return taken
+
+
+@pytest.mark.pr
+@pytest.mark.timeout(600)
+def test_two_hundred_jobs_in_the_queue_cost_hardly_a_request(
+    queue: Callable[[float], DiscoveryDocument], report: Callable[[str], None]
+) -> None:
+    pytest.importorskip("qiskit_ibm_runtime")
+    found = queue(QUEUE_SECONDS)
+    mine, theirs = waited("ours", found), waited("ibm", found)
+    report(
+        f"{JOBS} jobs, {QUEUE_SECONDS} s in the queue: {mine['requests']} requests, {mine['cpu']:.2f} s of CPU, back "
+        f"after {mine['seconds']:.1f} s; IBM's client {theirs['requests']}, {theirs['cpu']:.1f} s, "
+        f"{theirs['seconds']:.1f} s"
+    )
+    assert mine["requests"] <= MOST_REQUESTS_OF_THEIRS * theirs["requests"]
+    assert mine["cpu"] <= MOST_CPU_OF_THEIRS * theirs["cpu"]
+
+
+@pytest.mark.pr
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("channel", ["local", "ibm_quantum_platform"])
+def test_a_thousand_jobs_are_waited_for_with_little_memory_few_threads_and_no_processor(
+    channel: str, queue: Callable[[float], DiscoveryDocument], report: Callable[[str], None]
+) -> None:
+    found = queue(10_000)
+    platform = {"url": f"{found.url}/api/v1", "auth_url": found.url, "instance": "crn:v1:embedded"}
+    options: dict[str, Any] = {"url": found.url} if channel == "local" else platform
+    circuit = QuantumCircuit(1)
+    circuit.measure_all()
+    this = psutil.Process()
+    with RuntimeService(Credentials(channel=channel, token=found.token, **options)) as service:  # type: ignore[arg-type]
+        pub = {"pubs": [(circuit, None, 10)]}
+        ids = [service.run("sampler", pub, {"backend_name": "generic_5q"}).job_id() for _ in range(MANY_JOBS)]
+        before, threads = this.memory_info().rss, threading.active_count()
+        waiter = threading.Thread(target=service.wait, args=(ids, IDLE_SECONDS + 10))
+        waiter.start()
+        time.sleep(5)  # the first look at each of them
+        began, cpu = time.monotonic(), sum(this.cpu_times()[:2])
+        time.sleep(IDLE_SECONDS)
+        share = (sum(this.cpu_times()[:2]) - cpu) / (time.monotonic() - began)
+        used, more = (this.memory_info().rss - before) / 1e6, threading.active_count() - threads - 1
+        waiter.join(60)
+    report(f"{MANY_JOBS} jobs waited for ({channel}): {used:.0f} MB, {more} threads, {100 * share:.1f} % of a core")
+    assert used <= MOST_MEGABYTES
+    assert more <= MOST_THREADS
+    assert share <= MOST_SHARE
