@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.fields import SecretDict
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, SecretStr, ValidationError
 
 from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.wire.errors import ConfigurationError
 
 TOKEN_VARIABLE = "PREFECT_RUNTIME_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -168,12 +169,20 @@ def load_credentials(credentials: CredentialsLike) -> RuntimeCredentials:
     """Return the block that a task was given, itself or by name; "local" is always there.
 
     Raises:
-        ValueError: There is no saved block of that name (Prefect's own message says so).
+        ConfigurationError: There is no saved block of that name, or it cannot be read by this version.
     """
     if isinstance(credentials, RuntimeCredentials):
         return credentials
     if credentials == "local":
         return RuntimeCredentials()
-    loaded = RuntimeCredentials.load(credentials, _sync=True)  # type: ignore[call-arg]  # its decorator takes _sync
+    try:
+        loaded = RuntimeCredentials.load(credentials, _sync=True)  # type: ignore[call-arg]  # its decorator takes _sync
+    except ValidationError as error:  # its text has the values in it
+        fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
+        raise ConfigurationError(f"credentials: block {credentials!r} cannot be read; see {fields}.") from None
+    except ValueError:
+        raise ConfigurationError(
+            f"credentials: there is no saved block {credentials!r} of this type; `prefect block ls` lists what there is."
+        ) from None
     assert isinstance(loaded, RuntimeCredentials)  # noqa: S101 - load() is typed for both of its modes
     return loaded

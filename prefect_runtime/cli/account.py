@@ -74,7 +74,9 @@ def _of_block(name: str) -> RuntimeService:
 
     try:
         block = load_credentials(name)
-    except Exception as error:  # noqa: BLE001 - no such block, no API, a block that does not validate, …
+    except ConfigurationError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Prefect's API cannot be asked
         said = (str(error).splitlines() or [""])[0]
         raise ConfigurationError(f"block: {name!r} cannot be loaded ({type(error).__name__}: {said}).") from None
     return block.get_client()

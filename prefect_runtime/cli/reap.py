@@ -40,34 +40,20 @@ def reap(
 
     Exit code 0: none found, or all dealt with. 4: some found and left alone. 5: some could not be cancelled.
     """
-    from prefect.context import SyncClientContext
+    import httpx
 
-    from prefect_runtime.blocks import load_credentials
-    from prefect_runtime.cards import Memory, note_job
-    from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
+    from prefect_runtime.wire.errors import ConfigurationError
 
     if cancel and adopt:
         raise ConfigurationError("reap: --cancel and --adopt exclude each other.")
     table = Table("block", "job", "status", "backend", "created", "flow run", "is", "done")
-    found = failed = 0
-    with SyncClientContext.get_or_create() as context:
-        for name in block or ["local"]:
-            with load_credentials(name).get_client() as service:
-                for job, flow_run_id, state in orphans(service, context.client):
-                    found += 1
-                    done = "-"
-                    try:
-                        if cancel:
-                            service.client.cancel(job.id)
-                            done = "cancelled"
-                        if adopt:
-                            document = service.client.job(job.id)
-                            note_job(document, Memory(service.memory), secrets=service.client.secrets)
-                            done = "card brought up to date"
-                    except QiskitRuntimeError as error:
-                        failed += 1
-                        done = str(error)
-                    table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
+    try:
+        failed = sum(_deal_with(name, table, cancel=cancel, adopt=adopt) for name in block or ["local"])
+    except (httpx.HTTPError, RuntimeError) as error:  # Prefect's own word when its API is not there at all
+        raise ConfigurationError(
+            f"reap: Prefect's API cannot be asked ({type(error).__name__}); is PREFECT_API_URL right?"
+        ) from None
+    found = table.row_count
     console = Console()
     if not console.is_terminal:
         console = Console(width=UNFOLDED)  # read by a program: a line a job
@@ -76,6 +62,33 @@ def reap(
         console.print("Nothing was changed. Say --cancel or --adopt.")
         return 4
     return 5 if failed else 0
+
+
+def _deal_with(name: str, table: Table, *, cancel: bool, adopt: bool) -> int:
+    """Put the orphans of an account into the table and do with them what was said; return how often that failed."""
+    from prefect.context import SyncClientContext
+
+    from prefect_runtime.blocks import load_credentials
+    from prefect_runtime.cards import Memory, note_job
+    from prefect_runtime.wire.errors import QiskitRuntimeError
+
+    failed = 0
+    with SyncClientContext.get_or_create() as context, load_credentials(name).get_client() as service:
+        for job, flow_run_id, state in orphans(service, context.client):
+            done = "-"
+            try:
+                if cancel:
+                    service.client.cancel(job.id)
+                    done = "cancelled"
+                if adopt:
+                    document = service.client.job(job.id)
+                    note_job(document, Memory(service.memory), secrets=service.client.secrets)
+                    done = "card brought up to date"
+            except QiskitRuntimeError as error:
+                failed += 1
+                done = str(error)
+            table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
+    return failed
 
 
 def orphans(service: RuntimeService, prefect: SyncPrefectClient) -> Iterator[tuple[JobDocument, str, str]]:

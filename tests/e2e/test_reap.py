@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 from prefect_runtime import run_program
 from prefect_runtime.client import JobStatus, RuntimeService
 
-from .support import PUBLISHES, card_fields, cards, jobs_of, run_id
+from .support import PUBLISHES, card_fields, cards, free_port, jobs_of, run_id
 
 Upload = Callable[..., str]
 LONG = {"count": 600, "pause": 0.1}
@@ -81,3 +81,19 @@ def test_an_adopted_job_goes_on_and_its_card_says_so(upload: Upload, service: Ru
         assert "QUEUED" in str(card.data) or "RUNNING" in str(card.data)
     finally:
         orphan.cancel()
+
+
+@pytest.mark.pr
+def test_a_block_that_is_not_there_and_an_api_that_does_not_answer_are_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, said = reap("--block", "nobody-saved-this")
+    assert code == 1
+    assert "there is no saved block 'nobody-saved-this'" in said
+    assert "Traceback" not in said
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    code, said = reap()
+    assert code == 1
+    assert "Prefect's API cannot be asked" in said
+    assert "Traceback" not in said
