@@ -182,7 +182,7 @@ def load_credentials(credentials: CredentialsLike) -> RuntimeCredentials:
         raise ConfigurationError(f"credentials: block {credentials!r} cannot be read; see {fields}.") from None
     except ValueError:
         raise ConfigurationError(
-            f"credentials: there is no saved block {credentials!r} of this type; `prefect block ls` lists what there is."
+            f"credentials: there is no saved block {credentials!r} of this type; see `prefect block ls`."
         ) from None
     assert isinstance(loaded, RuntimeCredentials)  # noqa: S101 - load() is typed for both of its modes
     return loaded
