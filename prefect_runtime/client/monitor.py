@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from prefect_runtime.client.board import FIRST_ANSWER_GRACE, FIRST_PAUSE, Waiter, Watch, changed_since
 from prefect_runtime.client.feed import Feed
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.client.streaming import Socket
@@ -33,17 +34,17 @@ from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
 
 _log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between two queries while the job queues
+LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
 LONGEST_PAUSE_RUNNING = 5.0
 GROWTH = 1.5
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
 PAUSE_WITH_FEED = 30.0
 FEED_LINGERS = 10.0  # seconds after the last wait: who runs one job after another opens one feed
 SHORTEST_PAUSE = 0.05
-FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
 PAGE, MAX_PAGES = 200, 5
 CONFIRM_GONE = 2  # a 404 for a known job is believed when it comes twice in a row
 ASK_ITSELF_EVERY = 10  # rounds: some servers move a job on only when that job is asked for
+SAMPLE = 10  # of many jobs so many are asked for, until one of them shows that this server is of that kind
 
 
 class StatusSource(Protocol):
@@ -71,59 +72,6 @@ class StatusSource(Protocol):
         """Ask for a page of jobs."""
 
 
-class _Watch:
-    """What is known of one job that somebody waits for."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.document: JobDocument | None = None
-        self.error: QiskitRuntimeError | None = None
-        self.waiters: set[_Waiter] = set()
-        self.answers = 0  # queries that were answered, or have failed
-        self.due = 0.0
-        self.planned = 0.0  # seconds between the last query and `due`
-        self.not_before = 0.0  # when the server lets us ask again
-        self.pause = FIRST_PAUSE
-        self.rounds = 0
-        self.times_gone = 0
-        self.failed = False  # the last query was not answered
-
-    @property
-    def settled(self) -> bool:
-        """True once there is nothing more to ask."""
-        return self.error is not None or (self.document is not None and self.document.is_final)
-
-
-class _Waiter:
-    """One call of somebody who waits; used with the monitor's lock held."""
-
-    def __init__(self, lock: threading.RLock, clock: Clock, deadline: Deadline, longest_pause: float | None) -> None:
-        self.news = threading.Condition(lock)
-        self.longest_pause = longest_pause
-        self.watches: list[_Watch] = []
-        self.answers_before: dict[str, int] = {}
-        self._clock = clock
-        self._deadline = deadline
-        self._grace = Deadline(FIRST_ANSWER_GRACE, clock)
-
-    def check(self) -> None:
-        """Raise what the server has said for good of one of the jobs."""
-        for watch in self.watches:
-            if watch.error is not None:
-                raise watch.error
-
-    def is_over(self) -> bool:
-        """True after the deadline; not before each job was asked for once, if that does not take too long."""
-        if not self._deadline.expired:
-            return False
-        return self._grace.expired or all(w.answers > self.answers_before[w.job_id] for w in self.watches)
-
-    def wait(self) -> None:
-        """Wait for news, until the deadline."""
-        left = self._deadline.remaining() or self._grace.remaining()
-        self._clock.wait(self.news, None if left == float("inf") else left)
-
-
 class JobMonitor:
     """Watches jobs of one account.
 
@@ -137,12 +85,13 @@ class JobMonitor:
         self._clock = clock
         self._lock = threading.RLock()  # guards all below
         self._wake = threading.Condition(self._lock)
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
         self._thread: threading.Thread | None = None
         self._feed: Feed | None = None
         self._feed_changes = 0  # how often the feed came or went
         self._idle_until = 0.0  # when the thread ends if nobody waits any more
         self._random = random.Random()  # noqa: S311 - jitter
+        self._list_lags = False  # a job that was asked for itself was further than the list said
 
     def wait(
         self,
@@ -168,7 +117,7 @@ class JobMonitor:
         words: dict[str, str] = {}
         with self._watching(job_ids, deadline, longest_pause) as call, self._lock:
             while True:
-                changed = _changed(call.watches, words) if on_change else []
+                changed = changed_since(call.watches, words) if on_change else []
                 if on_change and changed:
                     self._unlocked(on_change, changed)
                     continue
@@ -206,9 +155,9 @@ class JobMonitor:
                 yield from (watch.document for watch in final if watch.document is not None)
 
     @contextlib.contextmanager
-    def _watching(self, job_ids: Collection[str], deadline: Deadline, longest_pause: float | None) -> Iterator[_Waiter]:
+    def _watching(self, job_ids: Collection[str], deadline: Deadline, longest_pause: float | None) -> Iterator[Waiter]:
         """Put jobs on the board for the time of a call."""
-        call = _Waiter(self._lock, self._clock, deadline, longest_pause)
+        call = Waiter(self._lock, self._clock, deadline, longest_pause)
         with self._lock:
             # The feed may be some milliseconds late: who has no time to wait for it has to ask.
             trusting = deadline.remaining() > FIRST_ANSWER_GRACE
@@ -235,10 +184,10 @@ class JobMonitor:
         finally:
             self._lock.acquire()
 
-    def _enter(self, job_id: str, waiter: _Waiter, *, trusting: bool) -> _Watch:
+    def _enter(self, job_id: str, waiter: Waiter, *, trusting: bool) -> Watch:
         watch = self._watches.get(job_id)
         if watch is None:
-            watch = self._watches[job_id] = _Watch(job_id)
+            watch = self._watches[job_id] = Watch(job_id)
         watch.waiters.add(waiter)
         if self._thread is None or not self._thread.is_alive():  # a forked process has no threads
             self._start()
@@ -257,7 +206,7 @@ class JobMonitor:
         self._thread = threading.Thread(target=self._run, name="job-monitor", daemon=True)
         self._thread.start()
 
-    def _leave(self, watch: _Watch, waiter: _Waiter) -> None:
+    def _leave(self, watch: Watch, waiter: Waiter) -> None:
         watch.waiters.discard(waiter)
         if not watch.waiters:
             self._watches.pop(watch.job_id, None)
@@ -310,11 +259,21 @@ class JobMonitor:
         alone = list(job_ids)
         if len(job_ids) > 1:
             alone = [job_id for job_id in job_ids if self._wants_own_query(job_id)]
+            if len(alone) > SAMPLE and not self._list_lags:
+                alone = self._random.sample(alone, SAMPLE)
             others = set(job_ids) - set(alone)
             listed = self._ask_list(others) if others else others
             alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
         for job_id in alone:
+            before = self._word(job_id)
             self._ask_one(job_id)
+            # A change that the list did not tell of; if it was only quicker than the list, that costs some requests.
+            self._list_lags |= len(job_ids) > 1 and before not in ("", self._word(job_id))
+
+    def _word(self, job_id: str) -> str:
+        with self._lock:
+            watch = self._watches.get(job_id)
+            return watch.document.word if watch is not None and watch.document is not None else ""
 
     def _wants_own_query(self, job_id: str) -> bool:
         with self._lock:
@@ -384,7 +343,7 @@ class JobMonitor:
                 watch.pause = FIRST_PAUSE
             watch.document = document
             watch.answers += 1
-            _notify(watch)
+            watch.tell()
 
     def _failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
         gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
@@ -402,7 +361,7 @@ class JobMonitor:
                     watch.not_before = self._clock.monotonic() + error.retry_after
                 if for_good or watch.times_gone >= CONFIRM_GONE:
                     watch.error = error
-                _notify(watch)
+                watch.tell()
 
     def _plan_next(self, job_id: str, *, at_once: bool) -> None:
         watch = self._watches.get(job_id)
@@ -414,14 +373,15 @@ class JobMonitor:
         watch.rounds += 1
         running = watch.document is not None and watch.document.status is JobStatus.RUNNING
         longest = LONGEST_PAUSE_RUNNING if running else LONGEST_PAUSE
-        pause = min(watch.pause, longest) * (1 - JITTER * self._random.random())
+        pause = min(watch.pause, longest)
         watch.pause = min(watch.pause * GROWTH, longest)
         if watch.failed:
             pass  # the feed tells of changes, not of what a query that failed would have said
         elif self._feed is not None and self._feed.connected:
             pause = PAUSE_WITH_FEED
         caps = [waiter.longest_pause for waiter in watch.waiters if waiter.longest_pause is not None]
-        pause = max(SHORTEST_PAUSE, min([pause, *caps]))
+        # The jitter comes last: who looks twice a second in step with the job would always just miss its end.
+        pause = max(SHORTEST_PAUSE, min([pause, *caps]) * (1 - JITTER * self._random.random()))
         now = self._clock.monotonic()
         watch.due = max(now + pause, watch.not_before)
         watch.planned = watch.due - now if watch.due > watch.not_before else 0.0
@@ -435,18 +395,6 @@ class JobMonitor:
             for watch in self._watches.values():
                 watch.due = watch.not_before
             self._wake.notify()
-
-
-def _notify(watch: _Watch) -> None:
-    for waiter in watch.waiters:
-        waiter.news.notify_all()
-
-
-def _changed(watches: Sequence[_Watch], words: dict[str, str]) -> list[JobDocument]:
-    """Return the documents whose status word is another than when we last looked, and remember them."""
-    changed = [w.document for w in watches if w.document is not None and words.get(w.job_id) != w.document.word]
-    words.update({document.id: document.word for document in changed})
-    return changed
 
 
 def _names(job_ids: Collection[str]) -> str:

@@ -159,7 +159,7 @@ def test_a_callers_wait_is_the_longest_pause(
     monitor.wait(["j"], deadline=Deadline(None, clock), longest_pause=wait)
     longest = max(wait, 0.05)
     assert max(pauses(server.times())) <= longest + 1e-6
-    assert len(server.queries) < 130 + 10 / longest
+    assert len(server.queries) < 140 + 12 / longest  # pauses are 70 to 100 % of it
 
 
 def test_a_long_wait_of_the_callers_is_no_reason_to_ask_less_often(
@@ -189,6 +189,34 @@ def test_ten_jobs_are_hardly_more_requests_than_one(server: Server, monitor: Job
     assert {document.status for document in found.values()} == {JobStatus.DONE}
     assert len(server.queries) < 3 * 90
     assert server.list_limits == {(TAG,)}
+
+
+def test_an_hour_of_two_hundred_jobs_is_hardly_more_requests_than_of_one(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    ids = [f"j{number}" for number in range(200)]
+    for job_id in ids:
+        server.queued_until(job_id, HOUR)
+    found = monitor.wait(ids, deadline=Deadline(None, clock))
+    assert {document.status for document in found.values()} == {JobStatus.DONE}
+    # A list each time, which the 200 just fit in, and ten jobs by themselves each tenth time.
+    assert len(server.queries) < 2 * 90 + 10 * 10
+
+
+def test_a_server_whose_list_stands_still_is_found_out_by_the_jobs_that_are_asked_for_themselves(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    ids = [f"j{number}" for number in range(100)]
+    for job_id in ids:
+        server.queued_until(job_id, 300)
+    moving = server.jobs
+
+    def jobs(**given: Any) -> list[JobDocument]:
+        return [JobDocument.parse({"id": document.id, "status": "Queued"}) for document in moving(**given)]
+
+    server.jobs = jobs  # type: ignore[method-assign]
+    monitor.wait(ids, deadline=Deadline(HOUR, clock), longest_pause=10)
+    assert clock.monotonic() - server.started < 600  # at the tenth look one is further, at the next tenth all are
 
 
 def test_several_jobs_are_asked_for_by_one_list_request(server: Server, monitor: JobMonitor, clock: FakeClock) -> None:
