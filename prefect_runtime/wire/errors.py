@@ -42,6 +42,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+_context = vars(BaseException)["__context__"]
+
+
 class IBMQError(Exception):
     """Base of everything this package raises on purpose (the seed's name for it)."""
 
@@ -52,6 +55,19 @@ class IBMQError(Exception):
     def message(self) -> str:
         """The text a person reads."""
         return str(self.args[0]) if self.args else ""
+
+    @property
+    def __context__(self) -> BaseException | None:
+        """What was being handled; nothing after ``raise … from None``.
+
+        There it was an error of a driver's, which has headers and bodies in it. Python only hides it from tracebacks:
+        tblib, with which Dask pickles exceptions, takes it along.
+        """
+        return None if self.__suppress_context__ else _context.__get__(self)
+
+    @__context__.setter
+    def __context__(self, value: BaseException | None) -> None:
+        _context.__set__(self, value)
 
 
 class UnknownJobStatusError(IBMQError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 import prefect_runtime.client  # noqa: F401 - defines one more class of the tree
 from prefect_runtime.wire import errors
-from prefect_runtime.wire.errors import IBMQError, QiskitRuntimeError
+from prefect_runtime.wire.errors import IBMQError, QiskitRuntimeError, TransportError
 
 
 def tree(root: type[IBMQError]) -> Iterator[type[IBMQError]]:
@@ -128,3 +130,38 @@ def test_the_docstring_names_what_each_class_adds() -> None:
         added = {f".{name}" for name in keywords(kind)} - {f".{name}" for name in inherited}
         if kind is not errors.UnknownJobStatusError:
             assert set(re.findall(r"\.\w+", shown[kind.__name__])) == added, kind
+
+
+TAKES_THE_CONTEXT_ALONG = """
+import pickle
+import tblib.pickling_support  # as distributed, and so Dask's task runner, does
+from prefect_runtime.wire.errors import TransportError
+
+tblib.pickling_support.install()
+try:
+    try:
+        raise ValueError("Authorization: Bearer a-token")
+    except ValueError:
+        raise TransportError("no answer", job_id="j") from None
+except TransportError as error:
+    data = pickle.dumps(error)
+    again = pickle.loads(data)
+print(b"a-token" in data, again.__context__, again, again.job_id)
+"""
+
+
+def test_the_drivers_error_is_left_behind_also_by_a_pickle_that_takes_the_context_along() -> None:
+    pytest.importorskip("tblib")
+    done = subprocess.run(
+        [sys.executable, "-c", TAKES_THE_CONTEXT_ALONG], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert done.stdout == "False None no answer j\n"
+
+
+def test_what_was_handled_is_shown_where_it_was_not_hidden() -> None:
+    with pytest.raises(TransportError) as caught:
+        try:
+            raise ValueError("seen")
+        except ValueError:
+            raise TransportError("no answer")  # noqa: B904 - that is the point
+    assert str(caught.value.__context__) == "seen"
