@@ -41,7 +41,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-
 _context = vars(BaseException)["__context__"]
 
 

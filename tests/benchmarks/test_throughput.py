@@ -22,7 +22,7 @@ from qiskit_aer.primitives import SamplerV2
 from prefect_runtime.client import RuntimeService
 
 THREADS = 8
-ROUNDS, JOBS_A_ROUND, AER_A_ROUND = 4, 80, 60
+ROUNDS, JOBS_A_ROUND, AER_A_ROUND = 3, 64, 40
 LEAST_OF_AER = 0.2  # of what one process does that computes and nothing else; a prototype had half of it
 MOST_OF_BARE_SERVER = 1.6
 

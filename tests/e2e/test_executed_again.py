@@ -246,7 +246,10 @@ def test_a_failure_that_nobody_was_told_is_what_the_next_execution_gets(
     assert jobs_of(service, run_id(state)) == [job_id]
 
 
-@pytest.mark.parametrize("child_fails", [False, True], ids=["after the subflow", "in the subflow"])
+@pytest.mark.parametrize(
+    "child_fails",
+    [pytest.param(False, id="after the subflow", marks=pytest.mark.pr), pytest.param(True, id="in the subflow")],
+)
 def test_a_subflows_job_is_found_when_the_parent_is_executed_again(
     child_fails: bool, bell: QuantumCircuit, service: RuntimeService
 ) -> None:

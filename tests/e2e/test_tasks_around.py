@@ -23,6 +23,7 @@ class LaterStepError(Exception):
     """What went wrong after the jobs were submitted."""
 
 
+@pytest.mark.pr
 def test_a_task_of_ones_own_that_is_retried_finds_its_jobs(bell: QuantumCircuit, service: RuntimeService) -> None:
     tries = []
 

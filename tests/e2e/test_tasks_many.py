@@ -38,6 +38,7 @@ def test_many_jobs_are_waited_for_in_one_task_with_one_progress_artifact(upload:
     assert any("(4 of 4)" in line for line in log_lines(run_id(state), until="(4 of 4)"))
 
 
+@pytest.mark.pr
 def test_jobs_that_failed_are_named_when_all_are_final_and_a_retry_makes_them_anew(
     upload: Upload, service: RuntimeService
 ) -> None:
@@ -56,6 +57,7 @@ def test_jobs_that_failed_are_named_when_all_are_final_and_a_retry_makes_them_an
     assert jobs[str(caught.value.job_id)] is JobStatus.ERROR
 
 
+@pytest.mark.pr
 def test_jobs_come_in_the_order_in_which_they_end_and_a_timeout_names_those_that_did_not(upload: Upload) -> None:
     program = upload(PUBLISHES)
 

@@ -479,6 +479,7 @@ def test_a_job_that_cannot_be_is_refused_and_not_made(platform: Platform, change
     assert platform.get("/jobs", limit=1)["count"] == before
 
 
+@pytest.mark.pr
 def test_a_queue_delay_holds_one_backends_jobs_in_order_and_others_pass(delayed: Platform) -> None:
     program = delayed.upload(GATED)
     held = delayed.run(program, backend="generic_127q")
@@ -646,6 +647,7 @@ def test_a_server_runs_jobs_when_the_folder_it_was_started_in_is_gone(
         served.kill()
 
 
+@pytest.mark.pr
 def test_an_expired_access_token_is_refused_and_what_is_shown_for_qiskit_leads_to_the_service(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(tmp_path / "r")]
     arguments = ["--token-seconds", "1", "--show-qiskit", "--queue-delay", "generic_5q=7"]
