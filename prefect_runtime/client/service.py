@@ -38,6 +38,8 @@ from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
 _log = logging.getLogger(__name__)
 
+PROGRAMS_PAGE = 20
+
 
 class RuntimeService:
     """A runtime, seen from one account. Use it as a context manager, or call `close`.
@@ -299,7 +301,7 @@ class RuntimeService:
             RuntimeJobNotFound: The account has no such job.
         """
         document = self.client.job(job_id, with_params=True)
-        return self._as_job(document)
+        return self._as_job(document, self._backend_named(document.backend))
 
     def handle(self, job_id: str) -> RuntimeJob:
         """Return a job without asking the server for it: enough to wait for it and to fetch its result and log."""
@@ -324,21 +326,28 @@ class RuntimeService:
             tags: Only those with all of these tags.
         """
         found: dict[str, JobDocument] = {}  # by id: a job made while we page would come twice
-        offset = skip
+        offset, before = skip, list[str]()
         while limit is None or len(found) < limit:
             size = 200 if limit is None else min(200, limit - len(found))
             page = self.client.jobs(limit=size, offset=offset, pending=pending, program=program_id, tags=tags)
             found.update({document.id: document for document in page})
             offset += len(page)
-            if len(page) < size:  # a short or empty page is the last: a server's count may be wrong
+            ids = [document.id for document in page]
+            # A short page is the last, whatever a server counts; the same page again is from one that knows no pages.
+            if len(page) < size or ids == before:
                 break
-        return [self._as_job(document) for document in found.values()][:limit]
+            before = ids
+        documents = list(found.values())[:limit]
+        backends = {name: self._backend_named(name) for name in {document.backend for document in documents}}
+        return [self._as_job(document, backends[document.backend]) for document in documents]
 
-    def _as_job(self, document: JobDocument) -> RuntimeJob:
+    def _backend_named(self, name: str) -> Backend:
         try:
-            backend = self._backends.known(document.backend)
+            return self._backends.known(name)
         except ApiError:
-            backend = Backend(document.backend)  # retired since
+            return Backend(name)  # retired since
+
+    def _as_job(self, document: JobDocument, backend: Backend) -> RuntimeJob:
         return RuntimeJob(
             backend,
             self.client,
@@ -381,11 +390,14 @@ class RuntimeService:
     def programs(self) -> list[ProgramDocument]:
         """Return the programs the server offers."""
         found: dict[str, ProgramDocument] = {}
-        while page := self.client.programs(limit=20, offset=len(found)):
-            before = len(found)
+        offset, before = 0, list[str]()
+        while page := self.client.programs(limit=PROGRAMS_PAGE, offset=offset):
             found.update({program.id: program for program in page})
-            if len(found) - before < 20:  # short, or nothing new
+            offset += len(page)
+            ids = [program.id for program in page]
+            if len(page) < PROGRAMS_PAGE or ids == before:  # the last; or from a server that knows no pages
                 break
+            before = ids
         return list(found.values())
 
     def program(self, program_id: str) -> ProgramDocument:

@@ -33,6 +33,7 @@ from prefect_runtime.wire.models import JobDocument
 
 _log = logging.getLogger(__name__)
 
+SWITCHING_PROTOCOLS = 101  # RFC 6455, section 1.3
 NORMAL = 1000
 ABNORMAL = 1006
 PING_SECONDS = 30.0  # silence after which we ask whether the other side is there
@@ -80,6 +81,9 @@ class Socket:
             raise _handshake_refused(where, error.status_code) from None
         except (websocket.WebSocketException, OSError, ValueError) as error:
             raise ConnectFailedError(f"{where}: the stream could not be opened ({type(error).__name__}).") from None
+        if connection.getstatus() != SWITCHING_PROTOCOLS:  # 1.8 takes a redirect that it may not follow for a stream
+            connection.shutdown()
+            raise _handshake_refused(where, connection.getstatus())
         connection.settimeout(PING_SECONDS)
         return cls(connection)
 
