@@ -13,6 +13,7 @@ from rich.console import Console
 
 from prefect_runtime.cli import app
 from prefect_runtime.cli.output import AsJson, Exit, print_json
+from prefect_runtime.wire.environment import home
 from prefect_runtime.wire.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -113,9 +114,7 @@ def _show_qiskit(found: DiscoveryDocument, folder: Path) -> None:
 
 
 def _folder(given: Path | None) -> Path:
-    from prefect_runtime.client import discovery  # with all of the client: not for a look at the help
-
-    return (given or discovery.home()).absolute()
+    return (given or home()).absolute()
 
 
 @app.command

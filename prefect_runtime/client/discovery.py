@@ -7,34 +7,21 @@ itself after ten minutes without request or job.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
-from prefect_runtime.wire.environment import clean_environment
+from prefect_runtime.wire.environment import HOME_VARIABLE, clean_environment, home
 from prefect_runtime.wire.errors import ConfigurationError, ConnectFailedError, ProtocolError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 
-HOME_VARIABLE = "PREFECT_RUNTIME_HOME"
+__all__ = ["HOME_VARIABLE", "find", "find_or_start", "home"]
+
 IDLE_SECONDS = 600.0
 START_SECONDS = 60.0  # a cold disk reads for seconds; a machine under load even longer
 _LOG_LINES_IN_ERROR = 5
-
-
-def home() -> Path:
-    """Return the embedded runtime's data folder.
-
-    ``$PREFECT_RUNTIME_HOME`` is taken as it is. Without it there is one folder per interpreter under
-    ``~/.local/state/prefect-runtime``: a runtime runs programs with the packages of the interpreter that started it.
-    """
-    chosen = os.environ.get(HOME_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    interpreter = hashlib.sha256(f"{sys.prefix} {sys.version} {PROTOCOL}".encode()).hexdigest()[:12]
-    return Path.home() / ".local" / "state" / "prefect-runtime" / interpreter
 
 
 def find(data_dir: Path) -> DiscoveryDocument | None:

@@ -1,8 +1,16 @@
-"""What of a caller's environment the embedded runtime and its programs may see: no token, no PREFECT_ setting."""
+"""What the environment says of the embedded runtime: where its folder is, and what its programs may see of the rest."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+from prefect_runtime.wire.models import PROTOCOL
+
+HOME_VARIABLE = "PREFECT_RUNTIME_HOME"
 
 _NAMES = frozenset(
     {
@@ -29,6 +37,19 @@ _NAMES = frozenset(
 )
 
 
+def home() -> Path:
+    """Return the embedded runtime's data folder.
+
+    ``$PREFECT_RUNTIME_HOME`` is taken as it is. Without it there is one folder per interpreter under
+    ``~/.local/state/prefect-runtime``: a runtime runs programs with the packages of the interpreter that started it.
+    """
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    interpreter = hashlib.sha256(f"{sys.prefix} {sys.version} {PROTOCOL}".encode()).hexdigest()[:12]
+    return Path.home() / ".local" / "state" / "prefect-runtime" / interpreter
+
+
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that a runtime started from it gets: an allow-list, so that nothing leaks."""
+    """Return the part of an environment that a runtime started from it gets: an allow-list, so that no token leaks."""
     return {name: value for name, value in environment.items() if name in _NAMES or name.startswith("LC_")}
