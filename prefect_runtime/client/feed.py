@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from prefect_runtime.client.streaming import Socket
+from prefect_runtime.client.sockets import Socket
 from prefect_runtime.wire.codec import decode
 from prefect_runtime.wire.models import JobDocument
 

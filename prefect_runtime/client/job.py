@@ -355,6 +355,27 @@ class RuntimeJob:
             daemon=True,
         ).start()
 
+    def wait_for_stream(self, timeout: float | None = None) -> None:
+        """Wait until the callback has had every interim result. Harmless when nothing streams or has streamed.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Raises:
+            JobTimeoutError: It still streams. Job and stream are left alone.
+            StreamClosedError: The stream broke, and interim results may be missing.
+            QiskitRuntimeError: The stream could not be opened.
+        """
+        check_seconds("timeout", timeout)
+        with self._lock:
+            stream = self._stream
+        if stream is None:
+            return
+        if not stream.wait_finished(timeout):
+            raise JobTimeoutError(f"Job {self._job_id} still streams after {timeout:g} s.", job_id=self._job_id)
+        if stream.error is not None:
+            raise stream.error
+
     def cancel_result_streaming(self) -> None:
         """Stop streaming: at most a callback that was about to start still does. Harmless when nothing streams."""
         with self._lock:

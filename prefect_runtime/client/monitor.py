@@ -18,7 +18,7 @@ from typing import Protocol
 from prefect_runtime.client.board import FIRST_ANSWER_GRACE, FIRST_PAUSE, Waiter, Watch, changed_since
 from prefect_runtime.client.feed import Feed
 from prefect_runtime.client.retry import Clock, Deadline
-from prefect_runtime.client.streaming import Socket
+from prefect_runtime.client.sockets import Socket
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -18,7 +18,7 @@ from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.monitor import JobMonitor
 from prefect_runtime.client.refusals import refused
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline, RetryPolicy
-from prefect_runtime.client.streaming import Socket, SocketOptions
+from prefect_runtime.client.sockets import Socket, SocketOptions
 from prefect_runtime.client.transport import Answer, Transport
 from prefect_runtime.wire.errors import (
     AnswerLostError,
@@ -184,13 +184,14 @@ class RuntimeClient:
 
         return self._ask("GET", _path("jobs", job_id, "results"), read, job_id=job_id)
 
-    def interim_results(self, job_id: str) -> list[str]:
+    def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
         """Return the texts of the interim results so far, in the order the server gives them."""
 
         def read(answer: Answer) -> list[str]:
             return [value if isinstance(value, str) else json.dumps(value) for value in _list(answer.json(), "")]
 
-        return self._ask("GET", _path("jobs", job_id, "interim_results"), read, job_id=job_id)
+        retry = _PATIENT if patient else _ONCE
+        return self._ask("GET", _path("jobs", job_id, "interim_results"), read, retry=retry, job_id=job_id)
 
     def logs(self, job_id: str) -> str:
         """Return a job's log: standard output and error."""

@@ -1,8 +1,4 @@
-"""WebSockets: one connection as a `Socket`, and a job's interim results as an `InterimStream`.
-
-The only home of websocket-client, which is imported when the first socket is opened. What a frame means is decided by
-the close code: a library version that calls a normal close an error changes nothing here.
-"""
+"""A job's interim results as an `InterimStream`: in order, each once, over as many connections as it takes."""
 
 from __future__ import annotations
 
@@ -11,166 +7,28 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from typing import Protocol
 
-from prefect_runtime.client.retry import Clock, Deadline
+from prefect_runtime.client.interim_list import ListOfResults
+from prefect_runtime.client.retry import Clock
+from prefect_runtime.client.sockets import NORMAL, Socket
 from prefect_runtime.wire.errors import (
-    ApiError,
-    AuthenticationError,
     ConnectFailedError,
     ProtocolError,
     QiskitRuntimeError,
     RateLimitedError,
-    RuntimeJobNotFound,
     ServerError,
     StreamClosedError,
     TransportError,
 )
-from prefect_runtime.wire.models import JobDocument
+from prefect_runtime.wire.models import JobDocument, JobStatus
 
 _log = logging.getLogger(__name__)
 
-SWITCHING_PROTOCOLS = 101  # RFC 6455, section 1.3
-NORMAL = 1000
-ABNORMAL = 1006
-PING_SECONDS = 30.0  # silence after which we ask whether the other side is there
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class SocketOptions:
-    """TLS and proxy settings of an account, as `Credentials` has them."""
-
-    verify: bool | str = True
-    proxies: Mapping[str, str] | None = field(default=None, repr=False)
-
-
-class Socket:
-    """One open WebSocket, of which we only read. `close` may be called from another thread and ends a `receive`."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._closed = False
-
-    @classmethod
-    def connect(cls, url: str, headers: Mapping[str, str], options: SocketOptions, deadline: Deadline) -> Socket:
-        """Open a socket to an http(s) URL.
-
-        Raises:
-            ConnectFailedError: No connection.
-            AuthenticationError: 401 to the handshake.
-            StreamClosedError: Another answer than a socket (302 is the classic service's "this job is not running").
-        """
-        import websocket
-
-        where = url.partition("?")[0]
-        try:
-            connection = websocket.create_connection(
-                "ws" + url.removeprefix("http"),
-                timeout=max(0.1, min(10.0, deadline.remaining())),
-                header=[f"{name}: {value}" for name, value in headers.items()],
-                sslopt=_tls(options.verify),
-                redirect_limit=0,  # a redirect would carry our headers to another host
-                enable_multithread=True,
-                **_proxy(url, options.proxies),
-            )
-        except websocket.WebSocketBadStatusException as error:
-            raise _handshake_refused(where, error.status_code) from None
-        except (websocket.WebSocketException, OSError, ValueError) as error:
-            raise ConnectFailedError(f"{where}: the stream could not be opened ({type(error).__name__}).") from None
-        if connection.getstatus() != SWITCHING_PROTOCOLS:  # 1.8 takes a redirect that it may not follow for a stream
-            connection.shutdown()
-            raise _handshake_refused(where, connection.getstatus())
-        connection.settimeout(PING_SECONDS)
-        return cls(connection)
-
-    @property
-    def resumes(self) -> bool:
-        """True if the server leaves out the first results on request, so that nothing comes twice."""
-        headers = {str(name).lower(): value for name, value in (self._connection.getheaders() or {}).items()}
-        return headers.get("x-stream-resume") == "after"
-
-    def receive(self) -> str:
-        """Return the next text frame; waits for it as long as the other side answers pings.
-
-        Raises:
-            StreamClosedError: The other side closed, or the connection broke (code 1006).
-        """
-        import websocket
-
-        silent = False
-        while True:
-            try:
-                opcode, frame = self._connection.recv_data_frame(control_frame=True)
-            except websocket.WebSocketTimeoutException:
-                if silent:
-                    raise StreamClosedError("The stream fell silent.", close_code=ABNORMAL) from None
-                silent = True
-                with contextlib.suppress(websocket.WebSocketException, OSError):
-                    self._connection.ping()
-                continue
-            except (websocket.WebSocketException, OSError, ValueError, AttributeError) as error:
-                # AttributeError: the library's own after a close() from another thread.
-                name = type(error).__name__
-                raise StreamClosedError(f"The stream broke ({name}).", close_code=ABNORMAL) from None
-            silent = False
-            if opcode == websocket.ABNF.OPCODE_TEXT:
-                return bytes(frame.data).decode("utf-8", errors="replace")
-            if opcode == websocket.ABNF.OPCODE_CLOSE:
-                code = int.from_bytes(frame.data[:2], "big") if len(frame.data) >= 2 else ABNORMAL
-                raise StreamClosedError(f"The server closed the stream ({code}).", close_code=code)
-
-    def close(self) -> None:
-        """Close, without waiting for the other side's word."""
-        if self._closed:
-            return
-        self._closed = True
-        with contextlib.suppress(Exception):
-            self._connection.abort()  # wakes a thread that is in `receive`; closing alone does not
-        with contextlib.suppress(Exception):
-            self._connection.shutdown()
-
-
-def _tls(verify: bool | str) -> dict[str, Any]:
-    if isinstance(verify, str):
-        return {"ca_certs": verify}
-    if verify:
-        return {}
-    import ssl
-
-    return {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
-
-
-def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the proxy's options for websocket-client; the keys are looked up as `requests` does."""
-    parts = urlsplit(url)
-    keys = (f"{parts.scheme}://{parts.hostname}", parts.scheme, f"all://{parts.hostname}", "all")
-    proxy = next((proxies[key] for key in keys if key in proxies), None) if proxies else None
-    if proxy is None:
-        return {"http_no_proxy": ["*"]}  # the environment does not decide
-    target = urlsplit(proxy)
-    options: dict[str, Any] = {
-        "http_proxy_host": target.hostname,
-        "http_proxy_port": target.port or 80,
-        "proxy_type": target.scheme or "http",
-    }
-    if target.username:
-        options["http_proxy_auth"] = (target.username, target.password or "")
-    return options
-
-
-def _handshake_refused(where: str, status: int) -> QiskitRuntimeError:
-    message = f"{where}: the stream was refused ({status})."
-    if status == 401:
-        return AuthenticationError(f"{message} The token is wrong or has expired.", status_code=401)
-    if status == 404:
-        return RuntimeJobNotFound(message, status_code=404)
-    if status >= 500 or status in (302, 429):
-        return StreamClosedError(message, close_code=status)
-    return ApiError(message, status_code=status)
+MAX_REFUSALS = 5
+MAX_DROPS_AT_THE_END = 5
+TRIES = 5  # to get the list where it is needed
 
 
 class StreamSource(Protocol):
@@ -186,6 +44,9 @@ class StreamSource(Protocol):
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
         """Ask for a job."""
 
+    def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
+        """Ask for the list of a job's interim results so far."""
+
 
 _END = object()
 
@@ -195,6 +56,10 @@ class InterimStream:
 
     A thread reads the socket into a queue, so that a slow consumer neither loses anything nor lets the connection die.
     Iterate over it (from one thread) or take single ones with `next_text`.
+
+    What was published while no connection stood is had in one of three ways: the server leaves out what we have
+    (`Socket.resumes`), or sends everything again, or has a list to ask for (`ListOfResults`). Where it does none of
+    these, the end is a `StreamClosedError` that says from where on results may be missing.
 
     Args:
         source: Opens connections and knows the job's status.
@@ -206,6 +71,9 @@ class InterimStream:
         self._job_id = job_id
         self._texts: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._seen: list[int] = []  # hashes of the texts so far
+        self._list = ListOfResults(source, job_id)
+        self._replay_cut = False  # the last connection ended in the middle of what we have already
+        self._doubt: int | None = None  # how many results had come when some may have been missed for the first time
         self._socket: Socket | None = None
         self._cancelled = threading.Event()
         self._finished = threading.Event()
@@ -221,6 +89,15 @@ class InterimStream:
     def finish(self) -> None:
         """Say that the consumer has taken all there was."""
         self._finished.set()
+
+    def wait_finished(self, timeout: float | None = None) -> bool:
+        """Wait until the consumer has said `finish`; False if it has not in time."""
+        return self._finished.wait(timeout)
+
+    @property
+    def error(self) -> QiskitRuntimeError | None:
+        """Why it ended before its time, or with something missing; None where all is well."""
+        return None if self.cancelled else self._error
 
     @property
     def cancelled(self) -> bool:
@@ -277,28 +154,37 @@ class InterimStream:
         while not self.cancelled:
             try:
                 socket = self._source.open_stream(self._job_id, after=len(self._seen))
-            except (StreamClosedError, ConnectFailedError):
+            except (StreamClosedError, ConnectFailedError) as error:
                 refusals += 1
-                if self._is_final():
-                    return
-                if refusals > _MAX_REFUSALS:
+                self._doubt = len(self._seen) if self._doubt is None else self._doubt
+                # 302 is "not running" (classic); other refusals say nothing of what a stream would still give.
+                # websocket-client does not always tell its status: only those known to be something else are repeated.
+                for_good = not (isinstance(error, StreamClosedError) and error.close_code in (429, 500, 502, 503, 504))
+                if (for_good or refusals > MAX_REFUSALS) and self._is_final():
+                    return self._conclude()
+                if refusals > MAX_REFUSALS:
                     raise
             else:
                 refusals = 0
                 code = self._drain(socket)
                 if self._cancelled.is_set():
-                    return
+                    return None
                 final = self._is_final()
-                if code == NORMAL and final:  # 1000 from a job that still runs is just another drop
-                    return
+                # 1000 from a job that still runs, or in the middle of what we have already, is just another drop.
+                if code == NORMAL and final and not self._replay_cut:
+                    return self._conclude()
+                self._doubt = len(self._seen) if self._doubt is None else self._doubt
                 drops_at_the_end += final
-                if drops_at_the_end > _MAX_DROPS_AT_THE_END:
+                if final and not socket.resumes and self._take_listed(last=True):
+                    return self._raise_if_order_guessed()
+                if drops_at_the_end > MAX_DROPS_AT_THE_END:
                     raise StreamClosedError(
                         f"Job {self._job_id} is final, but the stream of its interim results broke off. "
                         "The last ones may be missing; the result is not affected.",
                         job_id=self._job_id,
                     )
             self._cancelled.wait(min(8.0, 0.25 * 2**refusals))
+        return None
 
     def _is_final(self) -> bool:
         try:
@@ -306,33 +192,129 @@ class InterimStream:
         except (TransportError, ServerError, ProtocolError, RateLimitedError):
             return False  # not known now: the stream goes on trying
 
+    def _conclude(self) -> None:
+        """The job is final: take in what only the list has, and say whether something may be missing.
+
+        Raises:
+            StreamClosedError: Something may.
+        """
+        if self._socket is not None and self._socket.resumes and self._doubt is None:
+            return None
+        if self._take_listed(last=True) or self._doubt is None:
+            return self._raise_if_order_guessed()
+        if self._doubt == 0 and self._seen and self._sends_again():  # no replay so far could have shown it
+            return None
+        raise StreamClosedError(
+            f"Job {self._job_id}: the connection broke after interim result {self._doubt}, and the server does not "
+            "repeat what it sent meanwhile. Some may be missing; the result is not affected.",
+            job_id=self._job_id,
+        )
+
+    def _raise_if_order_guessed(self) -> None:
+        if self._list.order_guessed:
+            raise StreamClosedError(
+                f"Job {self._job_id}: interim results came from a list, and nothing told whether its newest is first. "
+                "All are there, but they may be the wrong way round; the result is not affected.",
+                job_id=self._job_id,
+            )
+
+    def _sends_again(self) -> bool:
+        """Tell whether a new connection brings all results from the first, just as they came."""
+        again: list[int] = []
+        with contextlib.suppress(StreamClosedError, ConnectFailedError):
+            self._socket = socket = self._source.open_stream(self._job_id, after=0)
+            try:
+                while not self.cancelled and again == self._seen[: len(again)]:
+                    text = socket.receive()
+                    if again or not _is_acknowledgement(text, self._job_id):
+                        again.append(hash(text))
+            finally:
+                socket.close()
+        return again == self._seen
+
     def _drain(self, socket: Socket) -> int:
         """Take in what a connection gives and return the code it was closed with."""
         self._socket = socket
-        # A server that cannot resume may send everything again: skip what we have, as long as it is the same.
-        replayed = len(self._seen) if socket.resumes else 0
-        first = True
+        self._replay_cut = False
+        held: list[str] = []  # equal to our first results: sent again, or new ones that look the same
+        first, replaying = True, bool(self._seen) and not socket.resumes
         try:
+            live = self._begin(socket)
             while not self.cancelled:
                 text = socket.receive()
                 acknowledgement, first = first and _is_acknowledgement(text, self._job_id), False
                 if acknowledgement:
                     continue
-                if replayed < len(self._seen) and self._seen[replayed] == hash(text):
-                    replayed += 1
-                    continue
-                self._seen.append(hash(text))
-                replayed = len(self._seen)
-                self._texts.put(text)
+                if not live:
+                    self._take_announced(text)
+                    if self._list.there:
+                        continue
+                    live = True  # the list is of no use after all
+                if replaying:
+                    if self._seen[len(held)] == hash(text):
+                        held.append(text)
+                        if len(held) == len(self._seen):
+                            replaying, held, self._doubt = False, [], None  # it has shown all it sent so far
+                        continue
+                    replaying = False
+                for one in (*held, text):
+                    self._give(one)
+                held = []
         except StreamClosedError as error:
+            self._replay_cut = bool(held)
             return error.close_code
         finally:
             socket.close()
         return NORMAL
 
+    def _begin(self, socket: Socket) -> bool:
+        """Find out what was missed before this connection stood; True if frames are to be taken as they come."""
+        if socket.resumes:
+            self._doubt = None
+            return True
+        if self._take_listed(patient=True):
+            return not self._seen
+        if self._doubt is None and not self._list.answered:
+            return True  # the first connection
+        self._list.raise_if_out_of_reach()
+        if self._doubt == 0 and self._is_queued():
+            self._doubt = None  # nothing was published yet
+        return not self._list.there
 
-_MAX_REFUSALS = 5
-_MAX_DROPS_AT_THE_END = 2
+    def _is_queued(self) -> bool:
+        try:
+            return self._source.job(self._job_id, patient=False).status is JobStatus.QUEUED
+        except (TransportError, ServerError, ProtocolError, RateLimitedError):
+            return False
+
+    def _take_announced(self, text: str) -> None:
+        """Take in what the list has, now that a frame says it has grown.
+
+        In the list, results that look the same are told apart by their place, whatever the server repeats.
+        """
+        if self._list.was_announced(text):
+            return
+        if self._take_listed(patient=True):
+            self._list.was_announced(text)
+            return
+        self._doubt = len(self._seen) if self._doubt is None else self._doubt
+        self._list.raise_if_out_of_reach()
+
+    def _take_listed(self, *, patient: bool = False, last: bool = False) -> bool:
+        """Take in what the list has and we have not; False if it could not be had, or contradicts what came."""
+        texts = self._list.look(self._seen, tries=TRIES if patient or last else 1, last=last)
+        if texts is None:
+            return False
+        self._doubt = None
+        new = texts[len(self._seen) :]
+        for text in new:
+            self._give(text)
+        self._list.give_out(new)
+        return True
+
+    def _give(self, text: str) -> None:
+        self._seen.append(hash(text))
+        self._texts.put(text)
 
 
 def _is_acknowledgement(text: str, job_id: str) -> bool:

@@ -152,6 +152,7 @@ class Line:
             self._steps += [0] * step if isinstance(step, int) else [step]
         self.word = "Running"
         self.opened = 0
+        self.published: list[str] = []
 
     def open_stream(self, job_id: str, *, after: int) -> Any:
         self.opened += 1
@@ -161,7 +162,11 @@ class Line:
         step = self._steps.pop(0)
         if isinstance(step, int):
             raise StreamClosedError("refused", close_code=503)
+        self.published += step
         return Connection(step, 1006)
+
+    def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
+        return list(self.published)
 
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
         return JobDocument.parse({"id": job_id, "status": self.word})
