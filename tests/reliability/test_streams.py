@@ -20,7 +20,7 @@ import pytest
 from conftest import PUBLISHES, EmbeddedRuntime
 from integration.support import eventually, our_threads
 
-from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeJob, RuntimeService, streaming
+from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeJob, RuntimeService, sockets
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.wire.errors import QiskitRuntimeError
@@ -46,7 +46,7 @@ def no_threads_of_ours_are_left() -> Iterator[None]:
 @pytest.fixture
 def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed after a second instead of a minute."""
-    monkeypatch.setattr(streaming, "PING_SECONDS", PING_SECONDS)
+    monkeypatch.setattr(sockets, "PING_SECONDS", PING_SECONDS)
 
 
 class Texts(ResultDecoder):
