@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,27 +97,3 @@ def upload(runtime: EmbeddedRuntime) -> Callable[..., str]:
         return ids[source]
 
     return upload
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 10.0, what: str = "the condition") -> None:
-    """Wait until something is true; fails when it is not in time. For effects at the far end that take a moment."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds:g} s"
-        time.sleep(0.02)
-
-
-PUBLISHES = '''
-import time
-
-def main(backend, user_messenger, *, count=5, pause=0.0, fail=False, **kwargs):
-    """Publish numbers, write to the log, then end: with a result or an error."""
-    print("hello from the program")
-    for number in range(count):
-        user_messenger.publish({"number": number})
-        time.sleep(pause)
-    if fail:
-        raise ValueError("the program failed on purpose")
-    return {"count": count, "given": kwargs}
-'''
-"""Publishes `count` numbers with a pause after each, prints one line, returns or fails."""

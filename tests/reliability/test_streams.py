@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import PUBLISHES, EmbeddedRuntime
+from e2e.support import PUBLISHES
 from integration.support import eventually, our_threads
 
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeJob, RuntimeService, sockets
@@ -266,7 +266,7 @@ def cut_streams(request: Request, dice: Any) -> str | None:
 def test_the_embedded_runtime_gives_each_result_once_in_order_over_streams_that_are_cut(
     count: int,
     seed: int,
-    runtime: EmbeddedRuntime,
+    runtime: Any,
     upload: Callable[..., str],
 ) -> None:
     line = Line(int(runtime.found.url.rsplit(":", 1)[1]), cut_streams, seed)
