@@ -153,6 +153,7 @@ def test_a_server_with_the_package_has_the_block_type_from_the_start(block_slugs
     assert block_type.code_example and ".load(" in block_type.code_example
 
 
+@pytest.mark.pr
 def test_a_saved_block_is_found_by_its_slug_without_an_import_of_ours(saved: str) -> None:
     script = (
         "from prefect.blocks.core import Block\n"

@@ -35,5 +35,5 @@ def test_commands_use_the_account_of_a_saved_block(
 
     unknown = cli("jobs", "--block", "no-such-block")
     assert unknown.returncode == 1
-    assert "'no-such-block' cannot be loaded" in unknown.stderr
+    assert "no saved block 'no-such-block'" in unknown.stderr
     assert "Traceback" not in unknown.stderr

@@ -152,6 +152,7 @@ def test_a_flow_run_whose_process_died_finds_its_job_in_another_process(
     assert jobs_of(service, UUID(flow_run_id)) == [job_id]
 
 
+@pytest.mark.pr
 def test_a_job_whose_id_could_not_be_written_down_is_found_by_its_tag(
     bell: QuantumCircuit, proxy: Proxy, service: RuntimeService
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_job_whose_id_could_not_be_written_down_is_found_by_its_tag(
     assert card_fields(run_id(state))["job_id"] == job_id
 
 
+@pytest.mark.pr
 def test_who_asks_for_something_else_when_executed_again_is_told_of_the_job_that_is_left(
     bell: QuantumCircuit, upload: Upload, service: RuntimeService
 ) -> None:

@@ -267,6 +267,7 @@ def test_a_task_retry_repeats_what_is_safe_to_repeat(bell: QuantumCircuit) -> No
     assert task_run(state, "run-sampler", of=1).run_count == 2
 
 
+@pytest.mark.pr
 def test_a_run_task_that_is_retried_attaches_to_the_job_it_has_made(
     bell: QuantumCircuit, service: RuntimeService
 ) -> None:

@@ -105,6 +105,7 @@ def test_the_runtime_outlives_the_process_that_started_it(home: Path) -> None:
     assert len(servers_of(home)) == 1
 
 
+@pytest.mark.pr
 def test_ten_processes_at_once_start_exactly_one(home: Path) -> None:
     command = [sys.executable, "-c", INSTANCE]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(10)]

@@ -55,7 +55,7 @@ def bell() -> QuantumCircuit:
     return circuit
 
 
-@pytest.fixture(params=["aer_simulator", "generic_5q"])
+@pytest.fixture(params=["aer_simulator", pytest.param("generic_5q", marks=pytest.mark.pr)])
 def backend(ibm: Any, request: pytest.FixtureRequest) -> Any:
     """A backend as IBM's client sees it: an ideal one and a noisy one."""
     return ibm.service.backend(request.param)

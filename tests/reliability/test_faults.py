@@ -242,6 +242,7 @@ def test_the_ledger_flags_a_client_that_repeats_a_post(
     assert max(by_params.values()) > 1, "the control made no duplicate: the harness proves nothing"
 
 
+@pytest.mark.pr
 def test_a_failed_status_query_makes_no_second_job(
     seed: int, far_end: Callable[..., LedgerServer], proxy: Callable[..., FaultProxy]
 ) -> None:
