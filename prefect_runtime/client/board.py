@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.models import JobDocument
 
 FIRST_PAUSE = 0.5  # seconds between the first two queries
 FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
+OVERSLEPT = 1.0  # seconds by which a wait may end late before we take it that the process was stopped
 
 
 class Watch:
@@ -31,9 +33,14 @@ class Watch:
         self.failed = False  # the last query was not answered
 
     @property
+    def is_final(self) -> bool:
+        """True once the job is known to be final."""
+        return self.document is not None and self.document.is_final
+
+    @property
     def settled(self) -> bool:
         """True once there is nothing more to ask."""
-        return self.error is not None or (self.document is not None and self.document.is_final)
+        return self.error is not None or self.is_final
 
     def tell(self) -> None:
         """Wake all who wait for the job."""
@@ -44,9 +51,17 @@ class Watch:
 class Waiter:
     """One call of somebody who waits; used with the monitor's lock held."""
 
-    def __init__(self, lock: threading.RLock, clock: Clock, deadline: Deadline, longest_pause: float | None) -> None:
+    def __init__(
+        self,
+        lock: threading.RLock,
+        clock: Clock,
+        deadline: Deadline,
+        longest_pause: float | None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
         self.news = threading.Condition(lock)
         self.longest_pause = longest_pause
+        self.interrupt = interrupt or Interrupt()
         self.watches: list[Watch] = []
         self.answers_before: dict[str, int] = {}
         self._clock = clock
@@ -54,8 +69,9 @@ class Waiter:
         self._grace = Deadline(FIRST_ANSWER_GRACE, clock)
 
     def check(self) -> None:
-        """Raise what the server has said for good of one of the jobs."""
+        """Raise what the server has said for good of one of the jobs, or that the wait is to end."""
         for watch in self.watches:
+            self.interrupt.check(watch.job_id)
             if watch.error is not None:
                 raise watch.error
 
@@ -65,10 +81,24 @@ class Waiter:
             return False
         return self._grace.expired or all(w.answers > self.answers_before[w.job_id] for w in self.watches)
 
-    def wait(self) -> None:
-        """Wait for news, until the deadline."""
+    def wake(self) -> None:
+        """Have it look once more; for who does not hold the lock."""
+        with self.news:
+            self.news.notify_all()
+
+    def wait(self) -> bool:
+        """Wait for news, until the deadline; True if that took much longer: what we know is old, and worth a question.
+
+        A laptop that sleeps, or SIGSTOP: the deadline has passed, but nobody has looked at the jobs meanwhile.
+        """
         left = self._deadline.remaining() or self._grace.remaining()
+        start = self._clock.monotonic()
         self._clock.wait(self.news, None if left == float("inf") else left)
+        if self._clock.monotonic() - start <= left + OVERSLEPT:
+            return False
+        self._grace = Deadline(FIRST_ANSWER_GRACE, self._clock)
+        self.answers_before = {watch.job_id: watch.answers for watch in self.watches}
+        return True
 
 
 def changed_since(watches: Sequence[Watch], words: dict[str, str]) -> list[JobDocument]:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
@@ -203,6 +204,7 @@ class RuntimeJob:
         wait: float | None = 5,
         *,
         on_change: Callable[[JobDocument], None] | None = None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         """Wait until the job is DONE, CANCELLED or ERROR. Raises for none of them; a failed poll ends nothing.
 
@@ -210,9 +212,11 @@ class RuntimeJob:
             timeout: Seconds to wait in all; None for as long as it takes.
             wait: The longest pause between two queries, in seconds; None leaves it to us, up to 60 s.
             on_change: Called with the job's document after each change of its status.
+            interrupt: Ends the wait when it is set, from another thread.
 
         Raises:
             JobTimeoutError: Not final in time. The job is left alone.
+            WaitInterruptedError: `interrupt` was set. The job is left alone.
             ConfigurationError: A time that is none.
         """
         check_seconds("timeout", timeout)
@@ -220,7 +224,9 @@ class RuntimeJob:
         if self._document is not None and self._document.is_final:
             return
         deadline = Deadline(timeout, self._client.clock)
-        known = self._client.monitor.wait([self._job_id], deadline=deadline, longest_pause=wait, on_change=on_change)
+        known = self._client.monitor.wait(
+            [self._job_id], deadline=deadline, longest_pause=wait, on_change=on_change, interrupt=interrupt
+        )
         document = known.get(self._job_id)
         if document is not None:
             self._remember(document)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from prefect_runtime.client.board import FIRST_ANSWER_GRACE, FIRST_PAUSE, Waiter, Watch, changed_since
 from prefect_runtime.client.feed import Feed
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.client.sockets import Socket
 from prefect_runtime.wire.errors import (
@@ -88,7 +89,7 @@ class JobMonitor:
         self._watches: dict[str, Watch] = {}
         self._thread: threading.Thread | None = None
         self._feed: Feed | None = None
-        self._feed_changes = 0  # how often the feed came or went
+        self._times_to_ask_again = 0  # what is under way then may be too old
         self._idle_until = 0.0  # when the thread ends if nobody waits any more
         self._random = random.Random()  # noqa: S311 - jitter
         self._list_lags = False  # a job that was asked for itself was further than the list said
@@ -100,6 +101,7 @@ class JobMonitor:
         deadline: Deadline,
         longest_pause: float | None = None,
         on_change: Callable[[JobDocument], None] | None = None,
+        interrupt: Interrupt | None = None,
     ) -> dict[str, JobDocument]:
         """Return the documents of jobs once all are final, or at the deadline as far as they are known.
 
@@ -108,26 +110,35 @@ class JobMonitor:
             deadline: When to stop waiting; nothing is raised then.
             longest_pause: The longest time between two queries, in seconds; None leaves it to the monitor.
             on_change: Called in this thread with a job's document after each change of its status word.
+            interrupt: Ends the wait when it is set.
 
         Raises:
+            WaitInterruptedError: `interrupt` was set, and not all are final.
             RuntimeJobNotFound: The server said so twice in a row.
             PermissionDeniedError: The server said so twice in a row.
             AuthenticationError: The sign-in failed for good.
         """
         words: dict[str, str] = {}
-        with self._watching(job_ids, deadline, longest_pause) as call, self._lock:
+        with self._watching(job_ids, deadline, longest_pause, interrupt) as call, self._lock:
             while True:
                 changed = changed_since(call.watches, words) if on_change else []
                 if on_change and changed:
                     self._unlocked(on_change, changed)
                     continue
-                call.check()
-                if call.is_over() or all(watch.settled for watch in call.watches):
-                    return {watch.job_id: watch.document for watch in call.watches if watch.document}
-                call.wait()
+                if not all(watch.is_final for watch in call.watches):
+                    call.check()
+                    if not call.is_over():
+                        self._wait_for_news(call)
+                        continue
+                return {watch.job_id: watch.document for watch in call.watches if watch.document}
 
     def as_completed(
-        self, job_ids: Collection[str], *, deadline: Deadline, longest_pause: float | None = None
+        self,
+        job_ids: Collection[str],
+        *,
+        deadline: Deadline,
+        longest_pause: float | None = None,
+        interrupt: Interrupt | None = None,
     ) -> Iterator[JobDocument]:
         """Give the documents of jobs as they become final, the first first; ends with the last, or at the deadline.
 
@@ -135,19 +146,20 @@ class JobMonitor:
             job_ids: The jobs.
             deadline: When to stop waiting; nothing is raised then.
             longest_pause: The longest time between two queries, in seconds; None leaves it to the monitor.
+            interrupt: Ends the wait when it is set.
 
         Raises:
             QiskitRuntimeError: As `wait`, when all that are final have been given.
         """
-        with self._watching(job_ids, deadline, longest_pause) as call:
+        with self._watching(job_ids, deadline, longest_pause, interrupt) as call:
             while call.watches:
                 with self._lock:
-                    final = [watch for watch in call.watches if watch.document is not None and watch.document.is_final]
+                    final = [watch for watch in call.watches if watch.is_final]
                     if not final:
                         call.check()
                         if call.is_over():
                             return
-                        call.wait()
+                        self._wait_for_news(call)
                         continue
                     for watch in final:
                         call.watches.remove(watch)
@@ -155,16 +167,19 @@ class JobMonitor:
                 yield from (watch.document for watch in final if watch.document is not None)
 
     @contextlib.contextmanager
-    def _watching(self, job_ids: Collection[str], deadline: Deadline, longest_pause: float | None) -> Iterator[Waiter]:
+    def _watching(
+        self, job_ids: Collection[str], deadline: Deadline, longest_pause: float | None, interrupt: Interrupt | None
+    ) -> Iterator[Waiter]:
         """Put jobs on the board for the time of a call."""
-        call = Waiter(self._lock, self._clock, deadline, longest_pause)
+        call = Waiter(self._lock, self._clock, deadline, longest_pause, interrupt)
         with self._lock:
             # The feed may be some milliseconds late: who has no time to wait for it has to ask.
             trusting = deadline.remaining() > FIRST_ANSWER_GRACE
             call.watches = [self._enter(job_id, call, trusting=trusting) for job_id in dict.fromkeys(job_ids)]
             call.answers_before = {watch.job_id: watch.answers for watch in call.watches}
         try:
-            yield call
+            with call.interrupt.waking(call.wake):
+                yield call
         finally:
             with self._lock:
                 for watch in call.watches:
@@ -175,6 +190,10 @@ class JobMonitor:
         with self._lock:
             self._idle_until = 0.0
             self._wake.notify()
+
+    def _wait_for_news(self, call: Waiter) -> None:
+        if call.wait():
+            self._ask_again()
 
     def _unlocked(self, call: Callable[[JobDocument], None], documents: list[JobDocument]) -> None:
         self._lock.release()
@@ -222,14 +241,14 @@ class JobMonitor:
         self._feed = feed or None
         try:
             while (due := self._next_due()) is not None:
-                seen = self._feed_changes
+                seen = self._times_to_ask_again
                 try:
                     self._ask(due)
                 except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
                     _log.exception("the watcher of jobs stumbled; it goes on")
                 with self._lock:
                     # An answer may be older than the feed: what happened between the two would be told by nobody.
-                    again = self._feed_changes != seen
+                    again = self._times_to_ask_again != seen
                     for job_id in due:
                         self._plan_next(job_id, at_once=again)
         finally:
@@ -389,12 +408,16 @@ class JobMonitor:
     def _feed_state_changed(self) -> None:
         """The feed came or went: what happened around that moment is only found by asking."""
         with self._lock:
-            self._feed_changes += 1
             if not self._watches and self._feed is not None and not self._feed.connected:
                 self._idle_until = 0.0  # it only lingers: opened anew, it would start a runtime that was stopped
-            for watch in self._watches.values():
-                watch.due = watch.not_before
-            self._wake.notify()
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Have all jobs asked for now, also those whose query is under way: its answer may be too old."""
+        self._times_to_ask_again += 1
+        for watch in self._watches.values():
+            watch.due = watch.not_before
+        self._wake.notify()
 
 
 def _names(job_ids: Collection[str]) -> str:

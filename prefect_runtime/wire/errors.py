@@ -28,6 +28,7 @@ The seed's names are the trunk; the rest says what a caller can do next, never w
        ├─ RuntimeInvalidStateError        not possible in the job's state
        │  └─ JobExistsError               409 to a job request: its key has a job already (never leaves the client)
        ├─ JobTimeoutError (TimeoutError)  we stopped waiting; the job may still run
+       ├─ WaitInterruptedError            the wait was ended from outside
        ├─ InterimResultsUnavailableError  this channel has no stream
        ├─ ResultDecodeError               the result arrived, but cannot be read
        └─ ResultLostError                 the result can never be fetched again
@@ -303,6 +304,10 @@ class JobTimeoutError(QiskitRuntimeError, TimeoutError):
 
     A builtin `TimeoutError`, so that Prefect names the state "TimedOut".
     """
+
+
+class WaitInterruptedError(QiskitRuntimeError):
+    """The wait was ended from outside: by a cancelled flow run, or an async caller that is gone."""
 
 
 class InterimResultsUnavailableError(QiskitRuntimeError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.monitor import JobMonitor
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.errors import (
@@ -24,6 +25,7 @@ from prefect_runtime.wire.errors import (
     RuntimeJobNotFound,
     ServerError,
     TransportError,
+    WaitInterruptedError,
 )
 from prefect_runtime.wire.models import TAG, JobDocument, JobStatus
 
@@ -451,3 +453,58 @@ def test_an_error_of_one_job_is_not_the_others(server: Server, monitor: JobMonit
         thread.start()
     clock.join(threads)
     assert ended == {"good": JobStatus.DONE, "gone": "gone"}
+
+
+def test_a_timeout_that_passes_while_the_process_is_stopped_asks_once_more(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    found: dict[str, JobDocument] = {}
+
+    def wait() -> None:
+        found.update(monitor.wait(["j"], deadline=Deadline(10, clock)))
+
+    def stopped_at_five_seconds(now: float) -> str:
+        if 5 <= now < 10:
+            clock.advance(100)
+        return "Queued" if now < 50 else "Completed"
+
+    server.status["j"] = stopped_at_five_seconds
+    waiter = threading.Thread(target=wait, name="waiter")
+    waiter.start()
+    clock.join([waiter])
+    assert found["j"].status is JobStatus.DONE
+
+
+def test_an_interrupt_ends_the_waits_it_was_given_and_no_others(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.queued_until("j", 60)
+    interrupt = Interrupt()
+    ended: dict[str, object] = {}
+
+    def wait(name: str, given: Interrupt | None) -> None:
+        try:
+            ended[name] = monitor.wait(["j"], deadline=Deadline(None, clock), interrupt=given)["j"].status
+        except WaitInterruptedError as error:
+            ended[name] = (clock.monotonic() - server.started, error.message)
+
+    server.status["trigger"] = lambda now: "Queued" if now < 30 else "Completed"
+    threads = [
+        threading.Thread(target=wait, args=("told", interrupt)),
+        threading.Thread(target=wait, args=("not told", None)),
+        threading.Thread(
+            target=lambda: [
+                interrupt.set("the flow run was cancelled")
+                for _ in monitor.as_completed(["trigger"], deadline=Deadline(None, clock))
+            ]
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert ended["not told"] is JobStatus.DONE
+    at, message = ended["told"]  # type: ignore[misc]  # seen above
+    assert 30 <= at < 60
+    assert message == "Job j: no longer waited for, the flow run was cancelled."
+    with pytest.raises(WaitInterruptedError):
+        monitor.wait(["j2"], deadline=Deadline(None, clock), interrupt=interrupt)

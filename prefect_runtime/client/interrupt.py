@@ -1,0 +1,54 @@
+"""Ends a wait from outside: a flow that a person cancels, an async caller that is gone. Used by those who wait."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from prefect_runtime.wire.errors import WaitInterruptedError
+
+
+class Interrupt:
+    """Makes every wait it was given raise, once it is set. One may serve several waits, at once or in turn."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the two below
+        self._reason = ""
+        self._wakes: list[Callable[[], None]] = []
+
+    def set(self, reason: str) -> None:
+        """End the waits; `reason` says why, as a part of a sentence. The first one counts."""
+        with self._lock:
+            self._reason = self._reason or reason
+            wakes = list(self._wakes)
+        for wake in wakes:  # outside of the lock: they take others
+            wake()
+
+    @property
+    def is_set(self) -> bool:
+        """True once the waits are to end."""
+        return bool(self._reason)
+
+    def check(self, job_id: str) -> None:
+        """Raise if the wait for a job is to end.
+
+        Raises:
+            WaitInterruptedError: It is.
+        """
+        if self._reason:
+            raise WaitInterruptedError(f"Job {job_id}: no longer waited for, {self._reason}.", job_id=job_id)
+
+    @contextlib.contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Call `wake` when it is set, for the time of a wait; at once if it is set already."""
+        with self._lock:
+            self._wakes.append(wake)
+            late = self.is_set
+        if late:
+            wake()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakes.remove(wake)
