@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from typing import Protocol
 
+from prefect_runtime.client.retry import Clock
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ProtocolError,
@@ -26,6 +26,10 @@ MOST_ROUNDS_IN_VAIN = 3
 
 class ListSource(Protocol):
     """What is needed of a `RuntimeClient`."""
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time comes from."""
 
     def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
         """Ask for the list of a job's interim results so far."""
@@ -68,7 +72,7 @@ class ListOfResults:
             if not self.there:
                 return None
             if attempt:
-                time.sleep(PAUSE)
+                self._source.clock.sleep(PAUSE)
             texts = self._ask()
             self.answered = texts is not None
             if texts is not None:
