@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.wire.errors import QiskitRuntimeError
-from prefect_runtime.wire.models import JobDocument
+from prefect_runtime.wire.models import JobDocument, JobStatus
 
 FIRST_PAUSE = 0.5  # seconds between the first two queries
+GROWTH = 1.5
+LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
+LONGEST_PAUSE_RUNNING = 5.0
 FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
-OVERSLEPT = 1.0  # seconds by which a wait may end late before we take it that the process was stopped
+OVERSLEPT = 0.25  # seconds by which a wait ends late if the process was stopped, or kept from running
 
 
 class Watch:
@@ -27,7 +30,8 @@ class Watch:
         self.due = 0.0
         self.planned = 0.0  # seconds between the last query and `due`
         self.not_before = 0.0  # when the server lets us ask again
-        self.pause = FIRST_PAUSE
+        self.running_since: float | None = None  # when we first heard that it runs
+        self._pause = FIRST_PAUSE
         self.rounds = 0
         self.times_gone = 0
         self.failed = False  # the last query was not answered
@@ -41,6 +45,33 @@ class Watch:
     def settled(self) -> bool:
         """True once there is nothing more to ask."""
         return self.error is not None or self.is_final
+
+    def heard(self, document: JobDocument, now: float) -> None:
+        """Note what the server says; after a change of the status the next looks come soon again."""
+        if self.document is None or self.document.word != document.word:
+            self._pause = FIRST_PAUSE
+        if document.status is JobStatus.RUNNING and self.running_since is None:
+            self.running_since = now
+        self.document = document
+
+    def next_pause(self, now: float) -> float:
+        """Return how long to leave the server alone: longer each time, up to a minute in the queue.
+
+        While the job runs up to five seconds; half of what is left of the time that the server thinks it takes if that
+        is more, so that the looks are few at first and close together at the end.
+        """
+        running = self.document is not None and self.document.status is JobStatus.RUNNING
+        left = self._seconds_left(now) if running else 0.0
+        if left > 2 * LONGEST_PAUSE_RUNNING:
+            return min(left / 2, LONGEST_PAUSE)
+        longest = LONGEST_PAUSE_RUNNING if running else LONGEST_PAUSE
+        pause = min(self._pause, longest)
+        self._pause = min(pause * GROWTH, longest)
+        return pause
+
+    def _seconds_left(self, now: float) -> float:
+        expected = self.document.running_seconds if self.document is not None else None
+        return 0.0 if expected is None or self.running_since is None else self.running_since + expected - now
 
     def tell(self) -> None:
         """Wake all who wait for the job."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from prefect_runtime.client.board import FIRST_ANSWER_GRACE, FIRST_PAUSE, Waiter, Watch, changed_since
+from prefect_runtime.client.board import FIRST_ANSWER_GRACE, Waiter, Watch, changed_since
 from prefect_runtime.client.feed import Feed
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
@@ -31,13 +31,10 @@ from prefect_runtime.wire.errors import (
     ServerError,
     TransportError,
 )
-from prefect_runtime.wire.models import TAG, JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
 _log = logging.getLogger(__name__)
 
-LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
-LONGEST_PAUSE_RUNNING = 5.0
-GROWTH = 1.5
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
 PAUSE_WITH_FEED = 30.0
 FEED_LINGERS = 10.0  # seconds after the last wait: who runs one job after another opens one feed
@@ -358,9 +355,7 @@ class JobMonitor:
                 _log.warning(
                     "job %s: status %r is not known to this version; waiting on", document.id, document.word[:60]
                 )
-            if known is None or known.word != document.word:
-                watch.pause = FIRST_PAUSE
-            watch.document = document
+            watch.heard(document, self._clock.monotonic())
             watch.answers += 1
             watch.tell()
 
@@ -390,10 +385,7 @@ class JobMonitor:
             watch.due = watch.not_before
             return
         watch.rounds += 1
-        running = watch.document is not None and watch.document.status is JobStatus.RUNNING
-        longest = LONGEST_PAUSE_RUNNING if running else LONGEST_PAUSE
-        pause = min(watch.pause, longest)
-        watch.pause = min(watch.pause * GROWTH, longest)
+        pause = watch.next_pause(self._clock.monotonic())
         if watch.failed:
             pass  # the feed tells of changes, not of what a query that failed would have said
         elif self._feed is not None and self._feed.connected:

@@ -78,6 +78,7 @@ class JobDocument:
         params: Inputs as they came (not decoded); None when left out.
         session_id: Session of the job.
         usage_seconds: Charged QPU seconds, where known.
+        running_seconds: How long the server thinks that it will run, where it says so.
     """
 
     id: str
@@ -95,6 +96,7 @@ class JobDocument:
     params: Any = field(default=None, repr=False)
     session_id: str | None = None
     usage_seconds: float | None = None
+    running_seconds: float | None = None
 
     @property
     def is_final(self) -> bool:
@@ -158,6 +160,7 @@ class JobDocument:
             params=doc.get("params"),
             session_id=_text(doc.get("session_id")) or None,
             usage_seconds=_usage(doc.get("usage")),
+            running_seconds=_float(doc.get("estimated_running_time_seconds")),
         )
 
     def inputs_json(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -58,8 +59,13 @@ def slope(samples: list[Sample]) -> float:
     ],
 )
 def test_two_hundred_waits_through_a_broken_line_leave_memory_threads_and_files_flat(
-    seconds: float, seed: int, far_end: Callable[..., LedgerServer], proxy: Callable[..., FaultProxy]
+    seconds: float,
+    seed: int,
+    far_end: Callable[..., LedgerServer],
+    proxy: Callable[..., FaultProxy],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.ERROR, "prefect_runtime")  # pytest keeps each line: 5 MB a minute, and not ours
     ledger = Ledger(run_seconds=3600)
     line = proxy(far_end(ledger).port, at_random(0.3), seed, hang_seconds=0.5)
     me = psutil.Process()

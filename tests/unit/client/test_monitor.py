@@ -50,6 +50,7 @@ class Server:
         self.list_limits: set[tuple[str, ...]] = set()
         self.created: dict[str, str] = {}
         self.since: list[str | None] = []
+        self.expected: float | None = None
         self.started = clock.monotonic()
 
     def queued_until(self, job_id: str, seconds: float, end: str = "Completed") -> None:
@@ -82,7 +83,10 @@ class Server:
 
     def _document(self, job_id: str, now: float) -> JobDocument:
         created = self.created.get(job_id)
-        return JobDocument.parse({"id": job_id, "status": self.status[job_id](now), "created": created})
+        status = self.status[job_id](now)
+        return JobDocument.parse(
+            {"id": job_id, "status": status, "created": created, "estimated_running_time_seconds": self.expected}
+        )
 
     def open_feed(self) -> Any:
         raise AssertionError("there is none")
@@ -94,6 +98,10 @@ class Server:
             if error := next(self.errors, None):
                 raise error
             return now
+
+    def runs_for(self, job_id: str, seconds: float, *, expected: float) -> None:
+        self.status[job_id] = lambda now: "Completed" if now >= seconds else "Running"
+        self.expected = expected
 
 
 @pytest.fixture
@@ -508,3 +516,23 @@ def test_an_interrupt_ends_the_waits_it_was_given_and_no_others(
     assert message == "Job j: no longer waited for, the flow run was cancelled."
     with pytest.raises(WaitInterruptedError):
         monitor.wait(["j2"], deadline=Deadline(None, clock), interrupt=interrupt)
+
+
+def test_a_running_job_is_left_alone_for_half_of_what_is_left_of_the_time_the_server_expects(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.runs_for("j", 600, expected=600)
+    monitor.wait(["j"], deadline=Deadline(None, clock))
+    assert 15 <= len(server.queries) <= 40, "a look every five seconds is 120 and more"
+    assert server.times()[-1] - 600 <= 5
+    assert max(pauses(server.times())) <= 60
+    assert max(pauses([at for at in server.times() if at > 590])) <= 5
+
+
+@pytest.mark.parametrize("expected", [20.0, 0.0, -5.0, 1e9])
+def test_a_wrong_expectation_costs_a_minute_at_most(
+    expected: float, server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.runs_for("j", 300, expected=expected)
+    monitor.wait(["j"], deadline=Deadline(None, clock))
+    assert server.times()[-1] - 300 <= (60 if expected > 300 else 5)
