@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from side_by_side import pytest_runtest_protocol, pytest_terminal_summary, pytest_xdist_make_scheduler
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.wire.models import DiscoveryDocument
+
+__all__ = ["pytest_runtest_protocol", "pytest_terminal_summary", "pytest_xdist_make_scheduler"]  # hooks
 
 START_SECONDS = 60.0
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line without the program's name; this process's own if None.
     """
     # They register their commands, and stand in the help in this order.
-    from prefect_runtime.cli import jobs, logs, programs, reap, recalibrate, result, runtime  # noqa: F401
+    from prefect_runtime.cli import automation, jobs, logs, programs, reap, recalibrate, result, runtime  # noqa: F401
 
     try:
         # Version 4 of cyclopts ends with 1 after a wrong usage, version 5 with 2.

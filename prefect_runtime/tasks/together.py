@@ -48,7 +48,20 @@ def execute(
         JobTimeoutError: Not final in time.
         QiskitRuntimeError: See the tasks.
     """
-    job_id = _run_by_name(credentials, program_id, inputs_or_pubs, options)
+    job_id = run_by_name(credentials, program_id, inputs_or_pubs, options)
+    return outcome(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout, decoder=decoder)
+
+
+def outcome(
+    credentials: CredentialsLike,
+    job_id: str,
+    *,
+    timeout: float | None = None,
+    wait: float | None = None,
+    on_timeout: OnTimeout = "keep",
+    decoder: type[ResultDecoder] | str | None = None,
+) -> Any:
+    """Wait for a job and return its result; each step is a task of its own. See `execute` for the arguments."""
     try:
         wait_for_final_state(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout)
     except RuntimeJobFailureError:
@@ -67,12 +80,13 @@ def _fetch_logs_if_possible(credentials: CredentialsLike, job_id: str) -> None:
         _log.warning("job %s: its log could not be fetched (%s)", job_id, error)
 
 
-def _run_by_name(
+def run_by_name(
     credentials: CredentialsLike,
     program_id: str,
     inputs_or_pubs: Mapping[str, Any] | Sequence[Any],
     options: Mapping[str, Any],
 ) -> str:
+    """Submit with the task that takes these inputs and return the job's id."""
     if isinstance(inputs_or_pubs, Mapping):
         return str(run_program(credentials, program_id, inputs_or_pubs, **options))
     if program_id == "sampler":

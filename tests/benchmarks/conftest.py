@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let nothing else run beside a benchmark."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.alone)
+
 
 @pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a line that `pytest tests/benchmarks` shows, also for a test that passes."""
-
-    def write(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {line}")
-
-    return write
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Keeps a line that the end of the run shows, also for a test that passes."""
+    return lambda line: record_property("figures", line)
 
 
 @pytest.fixture

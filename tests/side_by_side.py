@@ -1,0 +1,65 @@
+"""Hooks for running tests in several processes side by side (pytest-xdist), which most of them spend waiting.
+
+Whoever needs the same server stays in one process: the end-to-end tests share one, those of other folders go by file.
+A test that measures time is marked `alone`: it begins when no other runs, and no other begins before it has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+SHARING = ("e2e", "reliability")
+"""Folders whose tests share a server."""
+
+DOOR, ROOM = Path(__file__), Path(__file__).with_name("conftest.py")
+
+
+class ByServer(LoadScopeScheduling):
+    """Hands out tests file by file, and all of a folder that shares a server to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        shared = (folder for folder in SHARING if f"tests/{folder}/" in path)
+        return next(shared, path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    """Use it. The marks that xdist has for groups do nothing with pytest 9.2 (xdist 3.8)."""
+    return ByServer(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Have tests wait for one that measures time, and that one for all others."""
+    with _in_turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that benchmarks have kept; what a test in another process prints is not seen."""
+    passed = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    lines = [(report.nodeid, text) for report in passed for name, text in report.user_properties if name == "figures"]
+    if lines:
+        terminalreporter.section("figures")
+    for nodeid, text in lines:
+        terminalreporter.line(f"{nodeid.rpartition('::')[2]}\n  {text}")
+
+
+@contextmanager
+def _in_turn(*, alone: bool) -> Iterator[None]:
+    """Be in the room, alone or with others; who is about to enter holds the door, so that nobody overtakes.
+
+    Two files that are there anyway are locked; a process that is killed lets go of them.
+    """
+    with DOOR.open("rb") as door, ROOM.open("rb") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
