@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class FaultProxy:
         self._dice = random.Random(self.seed)
         self._last_body = b"{}"
         self._loop = asyncio.new_event_loop()
+        self._transports = weakref.WeakSet[asyncio.WriteTransport]()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
@@ -135,10 +137,13 @@ class FaultProxy:
         for task in left:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        for transport in self._transports:
+            transport.abort()  # what it still has to send would keep it open
         self._loop.run_until_complete(asyncio.sleep(0.01))  # a transport closes one turn of the loop after its writer
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._transports.add(writer.transport)
         try:
             while request := await _read_request(reader):
                 if b"upgrade: websocket" in request.head.lower():
@@ -213,6 +218,7 @@ class FaultProxy:
 
     async def _forward(self, request: Request) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
+        self._transports.add(writer.transport)
         try:
             writer.write(request.head + request.body)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -223,6 +229,7 @@ class FaultProxy:
     async def _tunnel(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass a WebSocket through; cut it after a random while if the schedule says so."""
         there, back = await asyncio.open_connection("127.0.0.1", self.upstream_port)
+        self._transports.add(back.transport)
         back.write(request.head)
         fault = self.schedule(request, self._dice)
         self.done["cut_stream" if fault else "none"] += 1
