@@ -7,10 +7,10 @@ from typing import Any
 from prefect.logging import get_run_logger
 
 from prefect_runtime import cards, journal
-from prefect_runtime.artifacts import render_result
 from prefect_runtime.cards import Memory
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
+from prefect_runtime.result_page import render_result
 from prefect_runtime.wire.models import JobDocument
 
 _NONE = object()  # no result, which None may be

@@ -6,8 +6,6 @@ import functools
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,19 +16,14 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun
-from prefect.flows import Flow
 from prefect.states import Scheduled
-from prefect.workers.process import ProcessWorker
 
 from prefect_runtime.client import RuntimeService
 
 from .support import card_fields, cards, claims, eventually, jobs_of
+from .workers import PATIENCE_SECONDS, deploy, in_state, running_worker
 
 Upload = Callable[..., str]
-
-PATIENCE_SECONDS = 60.0  # a flow's process imports Prefect anew, twice: seconds on a busy machine
 
 FLOW = '''
 import os
@@ -88,45 +81,9 @@ class Deployed:
 def deployed(tmp_path_factory: pytest.TempPathFactory, runtime_home: Path) -> Iterator[Deployed]:
     """A deployment and its worker, a process of its own."""
     folder = tmp_path_factory.mktemp("killed")
-    (folder / "killed.py").write_text(FLOW)
-    pool = "killed"
-    with get_client(sync_client=True) as client:
-        template = ProcessWorker.get_default_base_job_template()
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
-    loaded: Any = Flow.from_source(str(folder), entrypoint="killed.py:one_job")
-    deployment_id = loaded.deploy("killed", work_pool_name=pool, print_next_steps=False, ignore_warnings=True)
-    with (folder / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool],
-            env=os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "0.3"},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield Deployed(deployment_id, folder)
-            assert worker.poll() is None, f"the worker ended:\n{(folder / 'worker.log').read_text()[-3000:]}"
-        finally:
-            worker.terminate()
-            try:
-                worker.wait(15)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-
-
-def in_state(flow_run_id: UUID, name: str) -> FlowRun:
-    """Return a flow run once it is in the state of that name."""
-
-    def look() -> FlowRun | None:
-        with get_client(sync_client=True) as client:
-            flow_run: FlowRun = client.read_flow_run(flow_run_id)
-        return flow_run if flow_run.state is not None and flow_run.state.name == name else None
-
-    found = eventually(look, seconds=PATIENCE_SECONDS, what=f"{name}, the state of {flow_run_id},")
-    assert found is not None
-    return found
+    deployment_id = deploy(FLOW, "one_job", folder=folder, pool="killed")
+    with running_worker("killed", folder=folder):
+        yield Deployed(deployment_id, folder)
 
 
 @pytest.mark.parametrize(
