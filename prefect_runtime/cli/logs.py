@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +11,11 @@ from cyclopts import Parameter
 from prefect_runtime.cli import app
 from prefect_runtime.cli.account import Account, open_service
 from prefect_runtime.cli.output import Exit, Job, Timeout, exit_of, say, write
-from prefect_runtime.wire.errors import JobTimeoutError, QiskitRuntimeError, RuntimeJobNotFound
+from prefect_runtime.wire.errors import JobTimeoutError, QiskitRuntimeError
 
 if TYPE_CHECKING:
     from prefect_runtime.client import RuntimeClient
+    from prefect_runtime.client.log_tail import LogTail
     from prefect_runtime.client.retry import Deadline
     from prefect_runtime.wire.models import JobDocument
 
@@ -50,50 +50,20 @@ def logs(
 
     With --follow, the exit code says how the job ended: 0 done, 4 failed, 5 cancelled, 124 not final in time.
     """
+    from prefect_runtime.client.log_tail import LogTail
     from prefect_runtime.client.retry import Deadline, check_seconds
 
     check_seconds("timeout", timeout)
     with open_service(account) as service:
-        log = Log(service.client, job)
+        log = LogTail(service.client, job)
         if follow:
             pauses = LOCAL_PAUSES if service.client.has_feed else PAUSES
-            return exit_of(follow_to_the_end(log, Deadline(timeout, service.client.clock), pauses))
-        while log.print_more():
+            deadline = Deadline(timeout, service.client.clock)
+            return exit_of(follow_to_the_end(service.client, log, deadline, pauses))
+        while _print_more(log):
             pass
-        log.finish()
+        write(log.rest())
     return Exit.OK
-
-
-class Log:
-    """A job's log, printed part by part, each byte once.
-
-    Attributes:
-        printed: Bytes printed so far.
-    """
-
-    def __init__(self, client: RuntimeClient, job_id: str) -> None:
-        self.client = client
-        self.job_id = job_id
-        self.printed = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a part may end within a character
-
-    def print_more(self) -> bool:
-        """Print what there is more by now, as much as comes with one answer; True if that was not all."""
-        part, size = self._more()
-        self.printed += len(part)
-        write(self._decoder.decode(part))
-        return bool(part) and self.printed < size
-
-    def _more(self) -> tuple[bytes, int]:
-        try:
-            return self.client.logs_from(self.job_id, self.printed)
-        except RuntimeJobNotFound:
-            self.client.job(self.job_id)  # there is no such job: raises; else it has no log yet (some servers say 404)
-            return b"", self.printed
-
-    def finish(self) -> None:
-        """Print what is left of a character that was never finished."""
-        write(self._decoder.decode(b"", final=True))
 
 
 class End(threading.Thread):
@@ -141,17 +111,24 @@ class End(threading.Thread):
         return self._document
 
 
-def follow_to_the_end(log: Log, deadline: Deadline, pauses: Pauses) -> JobDocument:
+def _print_more(log: LogTail) -> bool:
+    """Print what there is more by now; True if that was not all."""
+    text, not_all = log.more()
+    write(text)
+    return not_all
+
+
+def follow_to_the_end(client: RuntimeClient, log: LogTail, deadline: Deadline, pauses: Pauses) -> JobDocument:
     """Print a log as it grows until the job is final, and return how it ended."""
     first, longest = pauses
-    log.client.job(log.job_id)  # a wrong id is said at once
-    end = End(log.client, log.job_id, deadline)
+    client.job(log.job_id)  # a wrong id is said at once
+    end = End(client, log.job_id, deadline)
     pause = first
     while True:
         over = end.reached.is_set()  # looked at before we ask: what was written by then is in the answer
-        printed = log.printed
+        read = log.read
         try:
-            more = log.print_more()
+            more = _print_more(log)
         except QiskitRuntimeError as error:
             if over or not error.retryable:
                 raise
@@ -161,7 +138,7 @@ def follow_to_the_end(log: Log, deadline: Deadline, pauses: Pauses) -> JobDocume
             continue
         if over:
             break
-        pause = first if log.printed > printed else min(pause * GROWTH, longest)
+        pause = first if log.read > read else min(pause * GROWTH, longest)
         end.reached.wait(pause)
-    log.finish()
+    write(log.rest())
     return end.document()

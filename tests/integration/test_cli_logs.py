@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from prefect_runtime.cli.logs import Log, follow_to_the_end
+from prefect_runtime.cli.logs import follow_to_the_end
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob
+from prefect_runtime.client.log_tail import LogTail
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.errors import JobTimeoutError, ProtocolError, RuntimeJobNotFound
 
@@ -127,17 +128,13 @@ def client_of(answer: Any, *, seconds: float = 5) -> Iterator[RuntimeClient]:
 
 
 @pytest.mark.parametrize("knows_range", [True, False])
-def test_every_byte_is_printed_once_whether_the_server_knows_ranges_or_not(
-    capsys: pytest.CaptureFixture[str], knows_range: bool
-) -> None:
+def test_every_byte_is_read_once_whether_the_server_knows_ranges_or_not(knows_range: bool) -> None:
     mark = "✓".encode()
     server = LogServer(b"", b"one \xc3", b"\xa9 " + mark[:1], mark[1:] + b"\n", b"", b"two\n", knows_range=knows_range)
     with client_of(server) as client:
-        log = Log(client, "j")
-        for _ in range(6):
-            log.print_more()
-        log.finish()
-    assert capsys.readouterr().out == "one é ✓\ntwo\n"
+        log = LogTail(client, "j")
+        text = "".join(log.more()[0] for _ in range(6)) + log.rest()
+    assert text == "one é ✓\ntwo\n"
     assert server.asked == [f"bytes={start}-" for start in (0, 0, 5, 8, 11, 11)]
 
 
@@ -146,7 +143,7 @@ def test_what_is_written_until_the_end_is_printed_though_the_end_is_noticed_firs
 ) -> None:
     server = LogServer(b"first\n", b"", b"last\n", knows_range=False)
     with client_of(server) as client:
-        ended = follow_to_the_end(Log(client, "j"), Deadline(20), PAUSES)
+        ended = follow_to_the_end(client, LogTail(client, "j"), Deadline(20), PAUSES)
     assert ended.status is JobStatus.DONE
     assert capsys.readouterr().out == "first\nlast\n"
 
@@ -159,7 +156,7 @@ def test_a_part_of_another_place_is_not_taken_for_the_log() -> None:
         client.logs_from("j", 3)
 
 
-def test_a_log_in_several_answers_is_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_in_several_answers_is_read_whole() -> None:
     text = b"0123456789"
 
     def answer(request: Any, body: bytes) -> bytes:
@@ -168,18 +165,17 @@ def test_a_log_in_several_answers_is_printed_whole(capsys: pytest.CaptureFixture
         return _answer("206 Partial Content", part, f"Content-Range: bytes {start}-{start + len(part) - 1}/10\r\n")
 
     with client_of(answer) as client:
-        log = Log(client, "j")
-        while log.print_more():
-            pass
-    assert capsys.readouterr().out == "0123456789"
+        log = LogTail(client, "j")
+        parts = [log.more() for _ in range(3)]
+    assert parts == [("0123", True), ("4567", True), ("89", False)]
 
 
-def test_a_job_that_is_not_there_is_told_from_one_without_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_that_is_not_there_is_told_from_one_without_a_log() -> None:
     with (
         client_of(lambda request, body: (404, {"error": {"message": "nothing"}})) as client,
         pytest.raises(RuntimeJobNotFound),
     ):
-        Log(client, "j").print_more()
+        LogTail(client, "j").more()
 
 
 def test_a_log_that_cannot_be_read_for_a_while_is_followed_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,5 +189,5 @@ def test_a_log_that_cannot_be_read_for_a_while_is_followed_on(capsys: pytest.Cap
         return (500, {}) if broken < 3 else (200, "here it is\n")
 
     with client_of(answer, seconds=0.1) as client, pytest.raises(JobTimeoutError):
-        follow_to_the_end(Log(client, "j"), Deadline(1.5), PAUSES)
+        follow_to_the_end(client, LogTail(client, "j"), Deadline(1.5), PAUSES)
     assert capsys.readouterr().out == "here it is\n"
