@@ -78,7 +78,7 @@ class Suspension:
     def of(cls, key: str | None) -> Suspension | None:
         """Return what a key says; None for one that is not of ours."""
         parts = (key or "").split("/")
-        if len(parts) != 5 or parts[0] != KEY_PREFIX:
+        if len(parts) != 5 or parts[0] != KEY_PREFIX or not parts[3].isdecimal():
             return None
         return cls(block=unquote(parts[1]), job_id=parts[2], until=float(parts[3]))
 

@@ -26,6 +26,7 @@ from .workers import PATIENCE_SECONDS, deploy, in_state, running_worker
 Upload = Callable[..., str]
 
 FLOW = '''
+import os
 from pathlib import Path
 from prefect import flow
 from prefect.runtime import flow_run

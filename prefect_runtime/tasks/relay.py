@@ -1,0 +1,134 @@
+"""A job's log in the run's log: as it comes while somebody waits, the rest when the log is fetched."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import re
+import threading
+from collections.abc import Iterator
+
+from prefect_runtime.client import RuntimeService
+from prefect_runtime.client.log_tail import LogTail
+from prefect_runtime.client.transport import clean
+from prefect_runtime.wire.errors import QiskitRuntimeError
+
+_log = logging.getLogger(__name__)
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+BEGIN_AFTER_SECONDS = 1.0
+"""A job that is quicker than this has its log relayed when that is fetched: nobody can read so fast anyway."""
+
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 10.0, 1.5  # seconds between two looks at a log
+MOST_LINES = 2_000
+"""Of one job: a program that writes without end is not to fill Prefect's database. All of it is at the runtime."""
+
+MOST_CHARACTERS = 2_000  # of one line
+_LEVEL = re.compile(r"\b(CRITICAL|ERROR|WARNING)\b")
+
+
+class Relay:
+    """Puts a job's log into a run's log, each line once in this process, however many tasks have a part in it.
+
+    Args:
+        service: The account.
+        job_id: The job.
+    """
+
+    def __init__(self, service: RuntimeService, job_id: str) -> None:
+        self._tail = LogTail(service.client, job_id)
+        self._secrets = service.client.secrets
+        self._lock = threading.Lock()  # a wait and the task that fetches the log may meet
+        self._begun = ""  # a line whose end has not come
+        self._lines = 0
+
+    @classmethod
+    def of(cls, service: RuntimeService, job_id: str) -> Relay:
+        """Return the relay of a job in this process, with what it has relayed so far."""
+        relay = service.memory.setdefault(f"relay {job_id}", cls(service, job_id))
+        assert isinstance(relay, cls)  # noqa: S101 - nobody else uses that name
+        return relay
+
+    def more(self, logger: Logger) -> bool:
+        """Relay the lines that are complete by now; True if there were any.
+
+        Raises:
+            QiskitRuntimeError: The log could not be asked for.
+        """
+        with self._lock:
+            before, not_all = self._lines, True
+            while not_all:
+                text, not_all = self._tail.more()
+                *lines, self._begun = (self._begun + text).split("\n")
+                for line in lines:
+                    self._tell(line, logger)
+            return self._lines > before
+
+    def rest(self, logger: Logger) -> None:
+        """Relay what is left; for a job that is final.
+
+        Raises:
+            QiskitRuntimeError: The log could not be asked for.
+        """
+        self.more(logger)
+        with self._lock:
+            last, self._begun = self._begun + self._tail.rest(), ""
+            if last:
+                self._tell(last, logger)
+
+    def _tell(self, line: str, logger: Logger) -> None:
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            if self._lines == MOST_LINES + 1:
+                logger.warning(
+                    "[job %s] … more than %d lines; the whole log is what fetch_logs returns",
+                    self._tail.job_id,
+                    MOST_LINES,
+                )
+            return
+        text = clean(line.rstrip("\r"), self._secrets, limit=MOST_CHARACTERS)
+        found = _LEVEL.search(text[:80])
+        level = logging.getLevelNamesMapping()[found[1]] if found else logging.INFO
+        logger.log(level, "[job %s] %s", self._tail.job_id, text)
+
+
+@contextlib.contextmanager
+def relayed(service: RuntimeService, job_id: str, logger: Logger, running: threading.Event) -> Iterator[None]:
+    """Relay a job's log for the time of a wait, from the moment on in which it runs.
+
+    Only where a log can be read while the job runs. What cannot be read costs nobody a job.
+    """
+    if not service.client.has_streams:
+        yield
+        return
+    over = threading.Event()
+    relay = Relay.of(service, job_id)
+    work = contextvars.copy_context().run  # the run that the lines belong to
+    thread = threading.Thread(target=work, args=(_relay, relay, logger, running, over), name="log-relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        running.set()
+        thread.join()
+
+
+def _relay(relay: Relay, logger: Logger, running: threading.Event, over: threading.Event) -> None:
+    running.wait()
+    if over.wait(BEGIN_AFTER_SECONDS):
+        return
+    pause = FIRST_PAUSE
+    while True:
+        last = over.is_set()  # looked at before we ask: what was written by then is in the answer
+        try:
+            more = relay.more(logger)
+        except QiskitRuntimeError as error:
+            _log.info("a job's log cannot be relayed now (%s)", type(error).__name__)
+            more = False
+        if last:
+            return
+        pause = FIRST_PAUSE if more else min(pause * GROWTH, LONGEST_PAUSE)
+        over.wait(pause)

@@ -1,0 +1,111 @@
+"""A job's log in the run's log: each line once, in order, capped; whoever reads it and in whatever parts it comes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from prefect_runtime.tasks.progress import percent_of
+from prefect_runtime.tasks.relay import MOST_LINES, Relay
+from prefect_runtime.wire.models import JobDocument
+
+
+class Client:
+    """A server whose log grows when a test says so; gives at most `part` bytes with one answer."""
+
+    def __init__(self, *, part: int = 7) -> None:
+        self.log = b""
+        self.part = part
+        self.secrets = ("topsecret-token",)
+
+    def logs_from(self, job_id: str, start: int) -> tuple[bytes, int]:
+        return self.log[start : start + self.part], len(self.log)
+
+    def job(self, job_id: str) -> JobDocument:
+        raise AssertionError("it is there")
+
+
+class Service:
+    """As much of a `RuntimeService` as a relay needs."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.memory: dict[str, object] = {}
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def service(client: Client) -> Any:
+    return Service(client)
+
+
+@pytest.fixture
+def logger() -> logging.Logger:
+    return logging.getLogger("a run")
+
+
+@pytest.fixture(autouse=True)
+def all_levels(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "a run")
+
+
+def test_each_line_comes_once_in_order_whoever_reads_and_however_it_is_cut(
+    client: Client, service: Any, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.log = "one\ntwo é\nthr".encode()
+    assert Relay.of(service, "j").more(logger)
+    assert not Relay.of(service, "j").more(logger)
+    client.log += b"ee\r\nlast"
+    Relay.of(service, "j").rest(logger)
+    Relay.of(service, "j").rest(logger)
+    assert [record.getMessage() for record in caplog.records] == [
+        "[job j] one",
+        "[job j] two é",
+        "[job j] three",
+        "[job j] last",
+    ]
+
+
+def test_a_line_keeps_its_level_and_loses_what_is_secret(
+    client: Client, service: Any, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.log = b"2026-01-02 WARNING: hot\nERROR no\nno ERRORS here\nI know topsecret-token\n"
+    Relay.of(service, "j").rest(logger)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "INFO", "INFO"]
+    assert caplog.records[-1].getMessage() == "[job j] I know …"
+
+
+def test_a_job_that_writes_without_end_is_cut_off_with_a_word(
+    client: Client, service: Any, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.part = 10_000
+    client.log = b"".join(b"%d\n" % number for number in range(MOST_LINES + 500))
+    Relay.of(service, "j").rest(logger)
+    assert len(caplog.records) == MOST_LINES + 1
+    assert caplog.records[-2].getMessage() == f"[job j] {MOST_LINES - 1}"
+    assert "fetch_logs" in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("interim", "percent"),
+    [
+        ({"progress": 0.25}, 25.0),
+        ({"progress": 40}, 40.0),
+        ({"iteration": 5, "total": 20}, 25.0),
+        ({"step": 3, "steps": 4}, 75.0),
+        ({"iteration": 5}, None),
+        ({"step": 3, "steps": 0}, None),
+        ({"progress": "half"}, None),
+        ({"progress": True}, None),
+        ([1, 2], None),
+        (7, None),
+    ],
+)
+def test_how_far_a_program_is_by_what_it_publishes(interim: Any, percent: float | None) -> None:
+    assert percent_of(interim) == percent
