@@ -22,6 +22,8 @@ from prefect_runtime.local.app import Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
+from prefect_runtime.local.cells import Cells, Limits
+from prefect_runtime.local.confinement import hide_from_own_user
 from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
@@ -46,6 +48,8 @@ class Settings:
         slots: Jobs that run at the same time.
         delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
         token_seconds: How long an access token of the platform dialect is good.
+        limits: What each uploaded program may take.
+        same_user: Run uploaded programs as this user also where it is root; else they get users of their own.
     """
 
     data_dir: Path
@@ -55,6 +59,8 @@ class Settings:
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
     delays: Mapping[str, float] = field(default_factory=dict)
     token_seconds: float = LIFE_SECONDS
+    limits: Limits = field(default_factory=Limits)
+    same_user: bool = False
 
 
 def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None] | None = None) -> None:
@@ -90,6 +96,7 @@ def _set_environment() -> None:
     kept = clean_environment(os.environ)
     os.environ.clear()
     # Spinning OpenMP threads keep the cores from the next job and from the server: 12 ms instead of 2 for a Bell pair.
+    hide_from_own_user()  # what was cleared here, /proc shows as it was
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "QISKIT_PARALLEL": "FALSE"} | kept)
 
 
@@ -149,6 +156,7 @@ def _run(
         jobs_root,
         bulletin,
         slots=settings.slots,
+        cells=Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user),
         calibration=calibration,
         delays=delays,
         before_each=sessions.end_overdue,

@@ -19,6 +19,7 @@ from prefect_runtime.local.app import Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
+from prefect_runtime.local.cells import Cells
 from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
@@ -65,10 +66,11 @@ def routes(tmp_path: Path) -> list[tuple[str, str]]:
     bulletin = Bulletin()
     store = Store(tmp_path / "routes.sqlite", bulletin.post_status)
     calibration = Calibration(tmp_path / "calibration")
+    cells = Cells(tmp_path)
     app = create_app(
         Runtime(
             store=store,
-            executor=Executor(store, tmp_path, bulletin, slots=1, calibration=calibration, delays={}),
+            executor=Executor(store, tmp_path, bulletin, slots=1, cells=cells, calibration=calibration, delays={}),
             bulletin=bulletin,
             backends=BackendPages(calibration=calibration, store=store, delays={}),
             sessions=Sessions(store),
@@ -80,6 +82,7 @@ def routes(tmp_path: Path) -> list[tuple[str, str]]:
         lambda: None,
     )
     store.close()
+    cells.remove()
     found = list(_walk(app.routes))
     assert len(found) > 20
     return found
