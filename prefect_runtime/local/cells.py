@@ -16,6 +16,7 @@ import os
 import pwd
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +32,6 @@ Source: systemd, "Users, Groups, UIDs and GIDs on systemd Systems", the range of
 """
 
 MIB = 1024 * 1024
-MAX_ENTRIES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,7 @@ class Limits:
         files: Open files of each process.
         file_bytes: Size of each file it writes, in bytes: the log, the interim results and the result are such files.
         folder_bytes: Size of all it keeps in its own folder, in bytes.
+        folder_files: Number of files and folders in there.
     """
 
     memory: int | None = None
@@ -52,6 +53,7 @@ class Limits:
     files: int = 1024
     file_bytes: int = 256 * MIB
     folder_bytes: int = 1024 * MIB
+    folder_files: int = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class Cells:
             left = Path(self._note.read_text())
             known = left.name == "cells" or left.name.startswith("prefect-runtime-")
             if known and left.lstat().st_uid == os.geteuid():
-                shutil.rmtree(left, ignore_errors=True)
+                remove_tree(left)
         except (OSError, ValueError):
             return
 
@@ -134,17 +136,17 @@ class Cells:
                             waiting.append(Path(entry.path))
                     if size > cell.limits.folder_bytes:
                         return f"It filled its folder with more than {cell.limits.folder_bytes} bytes."
-                    if entries > MAX_ENTRIES:
-                        return f"It filled its folder with more than {MAX_ENTRIES} files."
+                    if entries > cell.limits.folder_files:
+                        return f"It filled its folder with more than {cell.limits.folder_files} files."
         return None
 
     def close(self, cell: Cell) -> None:
         """Remove a cell's folder, once no process of its program is left."""
-        shutil.rmtree(cell.folder, ignore_errors=True)
+        remove_tree(cell.folder)
 
     def remove(self) -> None:
         """Remove everything; the server ends."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        remove_tree(self._root)
         self._note.unlink(missing_ok=True)
         for user in self._users:
             user.claim.close()
@@ -179,6 +181,14 @@ def _claim(first: int) -> _User:
     raise OSError("no uid is free for programs")
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that a program may have filled with whatever it liked."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # nested deeper than Python goes before 3.13
+        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)  # noqa: S603, S607
+
+
 _NEEDED_CAPABILITIES = (0, 2, 5, 6, 7)
 """CHOWN, DAC_READ_SEARCH, KILL, SETGID, SETUID (Source: linux/capability.h)."""
 
@@ -208,7 +218,7 @@ def _maps_users() -> bool:
         spans = [[int(part) for part in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
     except (OSError, ValueError):
         return False
-    return any(inside <= FIRST_UID and LAST_UID < inside + count for inside, _, count in spans)
+    return any(inside <= FIRST_UID and inside + count > LAST_UID for inside, _, count in spans)
 
 
 def _others_can_read_the_environment() -> bool:

@@ -54,8 +54,8 @@ def _account_routes(routes: APIRouter, runtime: Runtime) -> None:
 
     @routes.get("/users/me")
     def me(request: Request) -> dict[str, Any]:
-        root = f"http://{request.headers['host']}"  # checked: one of our own names
-        stream = f"ws://{request.headers['host']}"
+        host, safe = request.headers["host"], request.url.scheme == "https"  # the host is checked: one of our own names
+        root, stream = (f"https://{host}", f"wss://{host}") if safe else (f"http://{host}", f"ws://{host}")
         return {"id": "embedded", "email": "", "urls": {"http": root, "ws": stream, "services": {"runtime": root}}}
 
     @routes.get("/Network")

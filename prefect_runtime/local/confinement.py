@@ -10,13 +10,14 @@ import ctypes
 import multiprocessing.resource_tracker
 import os
 import resource
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prefect_runtime.local.cells import Cell, Limits
+from prefect_runtime.local.cells import Cell, Limits, remove_tree
 from prefect_runtime.local.programs import memory
 
 NICENESS = 10
@@ -62,13 +63,31 @@ def hide_from_own_user() -> None:
     _prctl(_DUMPABLE, 0)
 
 
-def kill_everything_of(uid: int) -> None:
-    """End all processes of a user at once, as that user: none forks faster than this. For a process of its own."""
+def clear_away(uid: int) -> None:
+    """End all processes of a user and remove what it left where everybody may write. For a process of its own.
+
+    All of it as that user: what is not its own is out of reach, and no program forks faster than all at once are ended.
+    """
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, _SIGKILL)  # all but this one
+    for place in ("/dev/shm", "/tmp", "/var/tmp"):  # noqa: S108 - nothing is put there
+        with contextlib.suppress(OSError):
+            for entry in Path(place).iterdir():
+                _remove_if_owned(entry, uid)
+
+
+def _remove_if_owned(entry: Path, uid: int) -> None:
+    with contextlib.suppress(OSError):
+        status = entry.lstat()
+        if status.st_uid != uid:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            remove_tree(entry)
+        else:
+            entry.unlink()
 
 
 def _close_others(keep: Iterable[int]) -> None:

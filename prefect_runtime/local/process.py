@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local import worker
-from prefect_runtime.local.confinement import kill_everything_of
+from prefect_runtime.local.confinement import clear_away
 from prefect_runtime.local.worker import MAX_REPORT_BYTES, Order, Report
 
 TERM_GRACE_SECONDS = 0.5
@@ -118,8 +119,11 @@ class WorkerProcess:
                     if broke is not None:
                         self.end()
                         return Ending(None, broke=broke)
-                if not self._pipe.poll(max(0.0, min(next_look, limit or next_look) - now)):
+                news = wait([self._pipe, self._process.sentinel], max(0.0, min(next_look, limit or next_look) - now))
+                if not news:
                     continue
+                if self._pipe not in news and not self._pipe.poll():
+                    break  # it is dead, but what it left behind holds the pipe
                 report = Report.parse(self._pipe.recv_bytes(MAX_REPORT_BYTES))
                 if report.kind != "interim":
                     return Ending(report)
@@ -128,8 +132,9 @@ class WorkerProcess:
             self.end()
             return Ending(None, broke="It wrote into the pipe between its process and the runtime.")
         except (EOFError, OSError):
-            self._process.join(TERM_GRACE_SECONDS)
-            return Ending(None, exit_code=self._process.exitcode)
+            pass
+        self._process.join(TERM_GRACE_SECONDS)
+        return Ending(None, exit_code=self._process.exitcode)
 
     def end(self) -> None:
         """End the process and all that it started: TERM, a grace, KILL. Harmless when it is gone."""
@@ -143,7 +148,7 @@ class WorkerProcess:
             self._signal_group(signal.SIGKILL)  # what the program started and left behind
             _kill(escaped)
             if self._uid is not None:
-                killer = _CONTEXT.Process(target=kill_everything_of, args=(self._uid,))
+                killer = _CONTEXT.Process(target=clear_away, args=(self._uid,))
                 with _STARTING:
                     killer.start()
                     _alive.add(killer.pid)
