@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.background import BackgroundTask
 
-from prefect_runtime.local import intake
+from prefect_runtime.local import bodies, intake
 from prefect_runtime.local.database import as_text
 from prefect_runtime.local.documents import job_document
 from prefect_runtime.local.refusals import Refusal
@@ -66,7 +66,7 @@ def _known(runtime: Runtime, job_id: str, *, with_params: bool = False) -> Job:
 
 
 def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> None:
-    @routes.post("/jobs")
+    @routes.post("/jobs", openapi_extra=bodies.JOB)
     async def run(request: Request) -> dict[str, Any]:
         body = intake.parse_object(await request.body())
         if dialect.needs_backend and not body.get("backend"):
@@ -133,7 +133,7 @@ def _look_routes(routes: APIRouter, runtime: Runtime) -> None:
             "qiskit_version": _qiskit_version(),
         }
 
-    @routes.put("/jobs/{job_id}/tags", status_code=204)
+    @routes.put("/jobs/{job_id}/tags", status_code=204, openapi_extra=bodies.takes(tags=bodies.TAGS))
     async def set_tags(job_id: str, request: Request) -> Response:
         tags = intake.tags_of(intake.parse_object(await request.body()).get("tags"))
         runtime.store.set_tags(_known(runtime, job_id).id, tags)

@@ -153,6 +153,24 @@ def test_foreign_hosts_and_origins_are_refused(plain: Plain, name: str, value: s
     assert shake_hands(plain, "/stream/changes", **{"X-Access-Token": plain.token, name: value}) == handshake
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}], ids=["host", "origin"]
+)
+def test_no_route_answers_under_a_foreign_host_or_to_a_foreign_origin(
+    plain: Plain, routes: list[tuple[str, str]], wrong: dict[str, str]
+) -> None:
+    let_in = []
+    for method, path in routes:
+        headers = {"X-Access-Token": plain.token, **wrong}
+        if method == "WS":
+            status = shake_hands(plain, path, **headers)
+        else:
+            status = plain(method, path, headers=headers).status_code
+        if status != 403:
+            let_in.append((method, path, status))
+    assert not let_in
+
+
 def test_its_own_origin_is_let_in(plain: Plain) -> None:
     assert plain("GET", "/jobs", headers={"Origin": plain.url}).status_code == 200
     assert shake_hands(plain, "/stream/changes", **{"X-Access-Token": plain.token, "Origin": plain.url}) == 101
