@@ -20,7 +20,7 @@ from typing import Any
 from prefect_runtime.local.cells import Cell, Limits, remove_tree
 from prefect_runtime.local.programs import memory
 
-NICENESS = 10
+NICENESS = 5
 
 # Source: linux/prctl.h, linux/capability.h
 _PDEATHSIG, _DUMPABLE, _KEEPCAPS, _SUBREAPER, _NO_NEW_PRIVS, _AMBIENT, _AMBIENT_RAISE = 1, 4, 8, 36, 38, 47, 2

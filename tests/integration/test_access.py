@@ -143,7 +143,7 @@ def test_one_job_more_than_the_queue_holds_is_told_to_wait(serve: Callable[..., 
         answer = requests.post(f"{served.found.url}/jobs", json=body, headers=headers, timeout=10)
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
         assert "Wait until some have ended" in answer.json()["errors"][0]["solution"]
-        with pytest.raises(RateLimitedError, match="3 jobs are queued or running already.*Wait"):
+        with pytest.raises(RateLimitedError, match=r"3 jobs are queued or running already.*Wait"):
             service.run(holds, {})
         assert len(service.jobs(limit=None)) == 3
         (tmp_path / "gate").touch()
