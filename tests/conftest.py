@@ -53,6 +53,16 @@ class EmbeddedRuntime:
         return Credentials(channel="local", url=self.found.url, token=self.found.token)
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder that programs can write to as well: where this is root, they run as other users."""
+    if os.geteuid() == 0:
+        tmp_path.chmod(0o777)
+        for parent in (tmp_path.parent, tmp_path.parent.parent):  # pytest's own: for this user only
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRuntime]:
     """The session's embedded runtime; tests look at the jobs they made, not at all there are."""

@@ -37,6 +37,11 @@ def serve(
     slots: Annotated[int, Parameter(validator=Number(gte=1, lte=256))] = os.cpu_count() or 1,
     queue_delay: Annotated[list[str] | None, Parameter(negative=())] = None,
     token_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 3600.0,
+    tls_certificate: Path | None = None,
+    tls_key: Path | None = None,
+    allow_host: Annotated[list[str] | None, Parameter(negative=())] = None,
+    program_memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    same_user: Annotated[bool, Parameter(negative=())] = False,
     show_qiskit: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Serve the embedded runtime until stopped; prints READY and its address once it answers.
@@ -44,7 +49,7 @@ def serve(
     Parameters
     ----------
     host
-        Address to listen on; loopback only.
+        Address to listen on; beyond this machine only with TLS.
     port
         Port to listen on; 0 takes a free one.
     slots
@@ -53,9 +58,20 @@ def serve(
         BACKEND=SECONDS, may be given again: how long its jobs stay in the queue at least, to rehearse one.
     token_seconds
         How long access tokens for IBM's client are good, to rehearse their expiry.
+    tls_certificate
+        File with this server's certificate, for https; clients name it, or who signed it, as what they verify.
+    tls_key
+        File with the certificate's private key.
+    allow_host
+        Name under which clients ask for this server, may be given again; addresses and this machine's name are known.
+    program_memory
+        GiB that each process of an uploaded program may take; what is free if left out.
+    same_user
+        Run uploaded programs as root where this is root; else they get a user of their own.
     show_qiskit
         Print what users of qiskit-ibm-runtime have to set to get here.
     """
+    from prefect_runtime.local.cells import Limits
     from prefect_runtime.local.launcher import Settings, require_simulators
     from prefect_runtime.local.launcher import serve as serve_runtime
 
@@ -69,6 +85,11 @@ def serve(
         slots=slots,
         delays=_delays(queue_delay or []),
         token_seconds=token_seconds,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        allow_hosts=tuple(allow_host or ()),
+        limits=Limits(memory=None if program_memory is None else int(program_memory * 1024**3)),
+        same_user=same_user,
     )
     serve_runtime(settings, on_ready=_show_qiskit if show_qiskit else None)
 

@@ -36,11 +36,13 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     400: InvalidInputError,
     401: AuthenticationError,
     403: PermissionDeniedError,
+    413: InvalidInputError,
     422: InvalidInputError,
 }
 _NEXT = {
     401: "The token is wrong or has expired: check the block's token.",
     403: "The account may not do this: check instance and permissions.",
+    413: "The server takes no more than that at once: send less.",
     429: "Too many requests: wait, then try again.",
 }
 

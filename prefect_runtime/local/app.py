@@ -29,6 +29,9 @@ from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_PENDING = 10_000
+MAX_STREAMS = 256
+STREAM_RETRY_SECONDS = 5
 OPEN_PATHS = ("/users/loginWithToken", "/identity/token", "/version")
 """The token is in the body; or, of the last, a client asks before it has one, and nothing is told."""
 
@@ -39,7 +42,14 @@ Send = Callable[[Message], Awaitable[None]]
 
 @dataclass(kw_only=True)
 class Runtime:
-    """What the routes work with."""
+    """What the routes work with.
+
+    Attributes:
+        hosts: The names and ports under which requests may come.
+        by_address: Also let in who asks for an address of this machine's: no name leads there, so none can be rebound.
+        max_pending: Jobs that may be queued or running.
+        max_streams: WebSockets that may be open.
+    """
 
     store: Store
     executor: Executor
@@ -50,8 +60,12 @@ class Runtime:
     token: str = field(repr=False)
     hosts: frozenset[str]
     instance: str
+    by_address: bool = False
     token_seconds: float = tokens.LIFE_SECONDS
+    max_pending: int = MAX_PENDING
+    max_streams: int = MAX_STREAMS
     open_requests: int = 0
+    open_streams: int = 0
     last_request: float = 0.0
 
 
@@ -81,7 +95,7 @@ def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
 
 async def _refuse(_: Request, refusal: Exception) -> JSONResponse:
     assert isinstance(refusal, Refusal)  # noqa: S101 - registered for this class only
-    return JSONResponse(refusal.body(), status_code=refusal.status)
+    return JSONResponse(refusal.body(), status_code=refusal.status, headers=refusal.headers)
 
 
 async def _refuse_route(_: Request, error: Exception) -> JSONResponse:
@@ -113,22 +127,26 @@ class Guard:
         refusal = self._check(scope)
         if refusal is not None:
             return await _send_refusal(scope, send, refusal)
-        runtime = self._runtime
+        runtime, streams = self._runtime, scope["type"] == "websocket"
         runtime.open_requests += 1
+        runtime.open_streams += streams
         try:
             return await self._app(scope, _limited(receive), send)
         finally:
             runtime.open_requests -= 1
+            runtime.open_streams -= streams
             runtime.last_request = asyncio.get_running_loop().time()
 
     def _check(self, scope: Message) -> Refusal | None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
-        if host not in self._runtime.hosts:
+        if host not in self._runtime.hosts and not (self._runtime.by_address and host == _address(scope)):
             return Refusal(403, 1200, "This server is not known under the Host that was asked for.")
         origin = headers.get(b"origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return Refusal(403, 1200, "Requests from web pages of another origin are refused.")
+        if headers.get(b"sec-fetch-site") in ("cross-site", "same-site"):  # a browser's word, where it sends no Origin
+            return Refusal(403, 1200, "Requests from web pages of another site are refused.")
         if scope["path"] in OPEN_PATHS:
             return None
         scheme, _, bearer = headers.get(b"authorization", "").partition(" ")
@@ -137,7 +155,16 @@ class Guard:
         if not hmac.compare_digest(given.encode(), token.encode()) and not tokens.is_good(token, given):
             solution = "It is in the runtime.json of this server."
             return Refusal(401, 1200, "The token is missing, wrong, or has expired.", solution=solution)
+        if scope["type"] == "websocket" and self._runtime.open_streams >= self._runtime.max_streams:
+            many = f"{self._runtime.max_streams} streams are open already."
+            return Refusal(429, 429, many, solution="Close some.", retry_after=STREAM_RETRY_SECONDS)
         return None
+
+
+def _address(scope: Message) -> str:
+    """Return the address and port that a connection came in at, as a Host header has them."""
+    address, port = scope["server"]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _limited(receive: Receive) -> Receive:
@@ -149,7 +176,8 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > MAX_BODY_BYTES:
-            raise Refusal(413, 413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+            solution = "Split the request into several jobs."
+            raise Refusal(413, 413, f"The body is larger than {MAX_BODY_BYTES} bytes.", solution=solution)
         return message
 
     return limited
@@ -160,5 +188,6 @@ async def _send_refusal(scope: Message, send: Send, refusal: Refusal) -> None:
     prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = json.dumps(refusal.body()).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
     await send({"type": f"{prefix}.start", "status": refusal.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": body})

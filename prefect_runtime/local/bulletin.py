@@ -41,6 +41,8 @@ class Bulletin:
 
     def _deliver(self, job_id: str, item: Job | None) -> None:
         for reader, wanted in self._readers.items():
+            if item is None and not reader.empty():
+                continue  # it has not come round to the last ones: one look will serve for all
             if wanted == job_id or (wanted is None and item is not None):
                 reader.put_nowait(item)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from prefect_runtime.local import intake
+from prefect_runtime.local import bodies, intake
 from prefect_runtime.local.documents import NETWORK, built_in_documents, program_document
 from prefect_runtime.local.job_routes import MAX_PAGE, Dialect, add_job_routes
 from prefect_runtime.local.refusals import Refusal
@@ -37,7 +37,7 @@ def router(runtime: Runtime) -> APIRouter:
 
 
 def _account_routes(routes: APIRouter, runtime: Runtime) -> None:
-    @routes.post("/users/loginWithToken")
+    @routes.post("/users/loginWithToken", openapi_extra=bodies.takes("apiToken", apiToken=bodies.TEXT))
     async def login(request: Request) -> dict[str, Any]:
         given = str(intake.parse_object(await request.body()).get("apiToken"))
         if not hmac.compare_digest(given.encode(), runtime.token.encode()):
@@ -54,8 +54,8 @@ def _account_routes(routes: APIRouter, runtime: Runtime) -> None:
 
     @routes.get("/users/me")
     def me(request: Request) -> dict[str, Any]:
-        root = f"http://{request.headers['host']}"  # checked: one of our own names
-        stream = f"ws://{request.headers['host']}"
+        host, safe = request.headers["host"], request.url.scheme == "https"  # the host is checked: one of our own names
+        root, stream = (f"https://{host}", f"wss://{host}") if safe else (f"http://{host}", f"ws://{host}")
         return {"id": "embedded", "email": "", "urls": {"http": root, "ws": stream, "services": {"runtime": root}}}
 
     @routes.get("/Network")
@@ -106,7 +106,7 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
         every = built_in_documents() + [program_document(p, with_data=False) for p in programs.all()]
         return {"programs": every[offset : offset + limit], "count": len(every)}
 
-    @routes.post("/programs", status_code=201)
+    @routes.post("/programs", status_code=201, openapi_extra=bodies.PROGRAM)
     async def upload(request: Request) -> dict[str, str]:
         program = await run_in_threadpool(intake.new_program, intake.parse_object(await request.body()))
         if not await run_in_threadpool(programs.save, program):
@@ -118,7 +118,7 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
         built_in = next((doc for doc in built_in_documents() if doc["id"] == program_id), None)
         return built_in or program_document(stored(program_id), with_data=True)
 
-    @routes.patch("/programs/{program_id}", status_code=204)
+    @routes.patch("/programs/{program_id}", status_code=204, openapi_extra=bodies.PROGRAM_CHANGES)
     async def update(program_id: str, request: Request) -> Response:
         changes = intake.parse_object(await request.body())
         old = stored(program_id)
@@ -130,7 +130,7 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
             raise Refusal(409, 409, f"name: there is a program {new.name!r} already.")
         return Response(status_code=204)
 
-    @routes.put("/programs/{program_id}/data", status_code=204)
+    @routes.put("/programs/{program_id}/data", status_code=204, openapi_extra=bodies.takes_text())
     async def update_data(program_id: str, request: Request) -> Response:
         data = intake.source_text((await request.body()).decode(errors="replace"))
         await run_in_threadpool(programs.save, replace(stored(program_id), data=data))

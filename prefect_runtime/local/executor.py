@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
+from prefect_runtime.local.cells import Cell, Cells
 from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.process import Ending, WorkerProcess
 from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Job, Store
@@ -34,6 +35,7 @@ class Executor:
         jobs_root: Folder with one folder a job.
         bulletin: Told of interim results.
         slots: Jobs that run at the same time.
+        cells: Where uploaded programs run.
         calibration: Which calibration the noisy backends have.
         delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
         before_each: Called before a job is taken from the queue.
@@ -46,6 +48,7 @@ class Executor:
         bulletin: Bulletin,
         *,
         slots: int,
+        cells: Cells,
         calibration: Calibration,
         delays: Mapping[str, float],
         before_each: Callable[[], None] = lambda: None,
@@ -53,6 +56,7 @@ class Executor:
         self._store = store
         self._root = jobs_root
         self._bulletin = bulletin
+        self._cells = cells
         self._calibration = calibration
         self._delays = delays
         self._before_each = before_each
@@ -61,7 +65,9 @@ class Executor:
         self._running: dict[str, WorkerProcess] = {}
         self._cancelled: set[str] = set()
         self._closing = False
-        self._threads = [threading.Thread(target=self._slot, name=f"slot-{n}", daemon=True) for n in range(slots)]
+        self._threads = [
+            threading.Thread(target=self._slot, args=(n,), name=f"slot-{n}", daemon=True) for n in range(slots)
+        ]
 
     def start(self) -> None:
         """Start working through the queue."""
@@ -78,6 +84,7 @@ class Executor:
             process.end()
         for thread in self._threads:
             thread.join(10)
+        self._cells.remove()
 
     def folder(self, job_id: str) -> JobFolder:
         """Return the files of a job."""
@@ -101,15 +108,15 @@ class Executor:
         job = self._store.job(job_id)
         return job is not None and job.status == CANCELLED
 
-    def _slot(self) -> None:
+    def _slot(self, number: int) -> None:
         """Work until closed; whatever goes wrong with one job, the slot takes the next."""
         while True:
             try:
-                return self._work_through()
+                return self._work_through(number)
             except Exception:  # noqa: BLE001 - a slot that is gone would be missed for ever
                 _log.exception("a slot stumbled; it goes on with a new process")
 
-    def _work_through(self) -> None:
+    def _work_through(self, slot: int) -> None:
         warm: WorkerProcess | None = WorkerProcess()
         while True:
             self._before_each()
@@ -127,7 +134,14 @@ class Executor:
                     self._store.move(job.id, FAILED, reason=f"No process could be started for it ({error.strerror}).")
                     continue
                 self._running[job.id] = process
-            survived = self._run_safely(job, process)
+            cell: Cell | None = None
+            survived = False
+            try:  # whatever goes wrong around a job, it does not stay Running
+                cell = None if built_in else self._cells.open(job.id, slot)
+                survived = self._run(job, process, cell)
+            except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
+                _log.exception("job %s: could not be run", job.id)
+                self._store.move(job.id, FAILED, reason=f"The runtime could not run it ({type(error).__name__}).")
             with self._news:
                 self._running.pop(job.id, None)
                 cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
@@ -137,20 +151,13 @@ class Executor:
                 warm = process
                 continue
             process.end()
+            if cell is not None:
+                self._cells.close(cell)
             warm = warm if warm is not process else None
         if warm is not None:
             warm.end()
 
-    def _run_safely(self, job: Job, process: WorkerProcess) -> bool:
-        """Run a job; whatever goes wrong around it, it does not stay Running."""
-        try:
-            return self._run(job, process)
-        except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
-            _log.exception("job %s: could not be run", job.id)
-            self._store.move(job.id, FAILED, reason=f"The runtime could not run it ({type(error).__name__}).")
-            return False
-
-    def _run(self, job: Job, process: WorkerProcess) -> bool:
+    def _run(self, job: Job, process: WorkerProcess, cell: Cell | None) -> bool:
         """Run a job to its end and write that down; return whether the process can take another."""
         program = self._store.programs.get(job.program_id)
         folder = self.folder(job.id)
@@ -163,9 +170,15 @@ class Executor:
             log_level=job.log_level,
             params=job.params,
             source=program.data if program else None,
+            cell=cell,
         )
         limit = job.max_execution_time or (program.cost if program else None)
-        ending = process.run(order, lambda: self._bulletin.post_interim(job.id), seconds=limit)
+        ending = process.run(
+            order,
+            lambda: self._bulletin.post_interim(job.id),
+            seconds=limit,
+            look=lambda: self._cells.too_full(cell) if cell else None,
+        )
         with self._news:
             closing, cancelled = self._closing, job.id in self._cancelled
         if not (closing and ending.report is None):
@@ -173,16 +186,21 @@ class Executor:
         return ending.report is not None and not cancelled
 
     def _write_end(self, job: Job, ending: Ending, limit: float | None, *, cancelled: bool) -> None:
-        report = ending.report
+        report, folder = ending.report, self.folder(job.id)
         if report is not None and report.kind == "done":
+            folder.finish_result()
             self._store.move(job.id, COMPLETED)
-        elif report is not None:
+            return
+        folder.drop_result()
+        if report is not None:
             self._store.move(job.id, FAILED, reason=report.reason)
         elif cancelled:
             self._store.move(job.id, CANCELLED)
         elif ending.too_long:
             reason = f"Ran too long: more than max_execution_time, {limit:g} s."
             self._store.move(job.id, RAN_TOO_LONG, reason=reason, reason_code=RAN_TOO_LONG_CODE)
+        elif ending.broke:
+            self._store.move(job.id, FAILED, reason=ending.broke)
         else:
             _log.warning("job %s: its process died (%s)", job.id, ending.exit_code)
             self._store.move(job.id, FAILED, reason=_how_it_died(ending.exit_code))

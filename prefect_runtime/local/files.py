@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 LOG_BYTES_IN_ANSWER = 16 * 1024 * 1024
 """A longer log is answered from its end, in bytes."""
@@ -39,6 +40,11 @@ class JobFolder:
         """JSON text of the final result; there only once it is whole."""
         return self.path / "result.json"
 
+    @property
+    def unfinished(self) -> Path:
+        """Where the result is written; nobody reads it there."""
+        return self.path / "result.tmp"
+
     def create(self) -> None:
         """Make the folder, readable by its owner only."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,19 +53,26 @@ class JobFolder:
         """Delete the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def write_result(self, text: str) -> None:
-        """Put the result on disk: whole and durable, or not at all."""
-        temporary = self.path / "result.tmp"
-        with temporary.open("wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.result)
+    @staticmethod
+    def write_result(text: str, file: IO[bytes]) -> None:
+        """Put the text of a result on disk, in the file `unfinished`; `finish_result` makes it the result."""
+        data = memoryview(text.encode())
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+
+    def finish_result(self) -> None:
+        """Make what was written the result: whole and durable, or not at all."""
+        self.unfinished.rename(self.result)
         folder = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def drop_result(self) -> None:
+        """Forget what was written of a result that will never be."""
+        self.unfinished.unlink(missing_ok=True)
 
     def take_result(self) -> Path:
         """Take the result away for the only reader there may be; return where it is, if it was there."""

@@ -20,6 +20,9 @@ from prefect_runtime.local.worker import BUILT_IN
 
 MAX_TAGS, MAX_TAG_LENGTH = 8, 86  # IBM's REST API 0.45.3: job.tags
 MAX_SECONDS = 10_800  # IBM's REST API 0.45.3: the largest `cost`
+MAX_PARAMS_BYTES = 64 * 1024 * 1024
+MAX_SOURCE_CHARACTERS = 1024 * 1024
+MAX_TEXT_CHARACTERS = 10_000
 DEFAULT_SECONDS = 600  # the classic service's default for a program without a limit
 
 BACKEND_NAMES = tuple(spec.name for spec in CATALOGUE)
@@ -56,6 +59,10 @@ def new_job(body: Mapping[str, Any], programs: Programs) -> Job:
     params = body.get("params") or {}
     if not isinstance(params, dict):
         raise Refusal(400, 400, "params: must be a JSON object; its members become the program's arguments.")
+    text = json.dumps(params)
+    if len(text) > MAX_PARAMS_BYTES:
+        solution = "Split the request into several jobs."
+        raise Refusal(413, 413, f"params: more than {MAX_PARAMS_BYTES} bytes as JSON.", solution=solution)
     limit = _seconds(body, "cost") or _seconds(body, "max_execution_time")
     if program is not None:
         _check_against(program, backend, params, limit)
@@ -63,7 +70,7 @@ def new_job(body: Mapping[str, Any], programs: Programs) -> Job:
         id=secrets.token_hex(10),  # made here, so that no text of a user is ever part of a path
         program_id=program_id,
         backend=backend,
-        params=json.dumps(params),
+        params=text,
         tags=tags_of(body.get("tags")),
         log_level=_log_level(_text(body, "log_level")),
         max_execution_time=limit,
@@ -125,8 +132,10 @@ def _seconds(body: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _text(body: Mapping[str, Any], name: str, *, required: bool = False) -> str:
+def _text(body: Mapping[str, Any], name: str, *, required: bool = False, most: int = MAX_TEXT_CHARACTERS) -> str:
     value = body.get(name)
+    if isinstance(value, str) and len(value) > most:
+        raise Refusal(413, 413, f"{name}: more than {most} characters.", solution="Make it shorter.")
     if isinstance(value, str) and (value or not required):
         return value
     if value is None and not required:
@@ -150,7 +159,7 @@ def new_program(body: Mapping[str, Any]) -> Program:
     return Program(
         id=f"{_slug(name)}-{secrets.token_hex(5)}",
         name=name,
-        data=source_text(_text(body, "data", required=True)),
+        data=source_text(_text(body, "data", required=True, most=2 * MAX_SOURCE_CHARACTERS)),  # base64 makes it longer
         description=_text(body, "description"),
         cost=_seconds(body, "cost") or _seconds(body, "max_execution_time") or DEFAULT_SECONDS,
         is_public=body.get("is_public") is True,
@@ -187,9 +196,12 @@ def source_text(data: str) -> str:
         text = base64.b64decode(data, validate=True).decode()
     except (binascii.Error, ValueError):
         text = data
+    if len(text) > MAX_SOURCE_CHARACTERS:
+        solution = "Give large data as inputs of the job."
+        raise Refusal(413, 413, f"data: more than {MAX_SOURCE_CHARACTERS} characters.", solution=solution)
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
         raise Refusal(400, 400, f"data: not Python source ({error}).") from None
     if not any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
         raise Refusal(

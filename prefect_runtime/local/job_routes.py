@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.background import BackgroundTask
 
-from prefect_runtime.local import intake
+from prefect_runtime.local import bodies, intake
 from prefect_runtime.local.database import as_text
 from prefect_runtime.local.documents import job_document
 from prefect_runtime.local.refusals import Refusal
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime
 
 MAX_PAGE = 200
+QUEUE_RETRY_SECONDS = 5
 SMALL_BYTES = 1024 * 1024  # read at once; a larger result is sent in pieces, so that it never is in memory whole
 
 
@@ -65,11 +66,14 @@ def _known(runtime: Runtime, job_id: str, *, with_params: bool = False) -> Job:
 
 
 def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> None:
-    @routes.post("/jobs")
+    @routes.post("/jobs", openapi_extra=bodies.JOB)
     async def run(request: Request) -> dict[str, Any]:
         body = intake.parse_object(await request.body())
         if dialect.needs_backend and not body.get("backend"):
             raise Refusal(400, 400, "backend: is required.")
+        if await run_in_threadpool(runtime.store.count_pending) >= runtime.max_pending:
+            full = f"{runtime.max_pending} jobs are queued or running already."
+            raise Refusal(429, 429, full, solution="Wait until some have ended.", retry_after=QUEUE_RETRY_SECONDS)
         job = await run_in_threadpool(intake.new_job, body, runtime.store.programs)
         if dialect.has_sessions and job.session_id is not None:
             runtime.sessions.check_accepts(job.session_id)
@@ -129,7 +133,7 @@ def _look_routes(routes: APIRouter, runtime: Runtime) -> None:
             "qiskit_version": _qiskit_version(),
         }
 
-    @routes.put("/jobs/{job_id}/tags", status_code=204)
+    @routes.put("/jobs/{job_id}/tags", status_code=204, openapi_extra=bodies.takes(tags=bodies.TAGS))
     async def set_tags(job_id: str, request: Request) -> Response:
         tags = intake.tags_of(intake.parse_object(await request.body()).get("tags"))
         runtime.store.set_tags(_known(runtime, job_id).id, tags)
@@ -154,8 +158,8 @@ def _output_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
         return Response(file.read_bytes(), media_type="application/json", background=after)
 
     @routes.get("/jobs/{job_id}/interim_results")
-    def interim_results(job_id: str) -> list[str]:
-        return runtime.executor.folder(_known(runtime, job_id).id).read_interim()
+    def interim_results(job_id: str) -> Response:
+        return _json(runtime.executor.folder(_known(runtime, job_id).id).read_interim())
 
     @routes.get("/jobs/{job_id}/logs")
     def logs(job_id: str, range: Annotated[str, Header()] = "") -> Response:
@@ -193,7 +197,7 @@ def _with_params(job: Job) -> dict[str, Any]:
     return {**job_document(job), "params": {} if job.private else json.loads(job.params)}
 
 
-def _json(document: dict[str, Any]) -> Response:
+def _json(document: Any) -> Response:
     return Response(json.dumps(document), media_type="application/json")  # NaN in params passes through
 
 

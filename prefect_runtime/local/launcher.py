@@ -18,10 +18,13 @@ from pathlib import Path
 
 import uvicorn
 
-from prefect_runtime.local.app import Runtime, create_app
+from prefect_runtime.local import access
+from prefect_runtime.local.app import MAX_PENDING, Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
+from prefect_runtime.local.cells import Cells, Limits
+from prefect_runtime.local.confinement import hide_from_own_user
 from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
@@ -40,12 +43,18 @@ class Settings:
 
     Attributes:
         data_dir: Folder for everything the runtime keeps.
-        host: Address to listen on.
+        host: Address to listen on; beyond this machine only with a certificate.
         port: Port to listen on; 0 takes a free one.
         idle_seconds: End after that long without request or job; None: never.
         slots: Jobs that run at the same time.
         delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
         token_seconds: How long an access token of the platform dialect is good.
+        limits: What each uploaded program may take.
+        tls_certificate: Certificate (chain) of this server in PEM, for https.
+        tls_key: Its private key in PEM.
+        allow_hosts: Names under which clients ask for this server, besides its address and this machine's name.
+        max_pending: Jobs that may be queued or running; the next one is told to wait.
+        same_user: Run uploaded programs as this user also where it is root; else they get users of their own.
     """
 
     data_dir: Path
@@ -55,6 +64,12 @@ class Settings:
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
     delays: Mapping[str, float] = field(default_factory=dict)
     token_seconds: float = LIFE_SECONDS
+    limits: Limits = field(default_factory=Limits)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    allow_hosts: tuple[str, ...] = ()
+    max_pending: int = MAX_PENDING
+    same_user: bool = False
 
 
 def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None] | None = None) -> None:
@@ -67,19 +82,17 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
         on_ready: Called after that line with the discovery document and the data folder.
 
     Raises:
-        ConfigurationError: Another runtime has this data folder, the port is taken, or the address is not loopback.
+        ConfigurationError: Another runtime has this data folder, the port is taken, or the address leads beyond this
+            machine and there is no certificate.
     """
-    if settings.host not in ("127.0.0.1", "localhost", "::1"):
-        raise ConfigurationError(
-            f"host: {settings.host} is not a loopback address. Programs run as this user; nobody else may get in."
-        )
+    certificate, key = access.check(settings.host, settings.tls_certificate, settings.tls_key)
     os.umask(0o077)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({error.strerror}).") from None
     _set_environment()
-    settings = replace(settings, data_dir=settings.data_dir.absolute())
+    settings = replace(settings, data_dir=settings.data_dir.absolute(), tls_certificate=certificate, tls_key=key)
     os.chdir(settings.data_dir)  # processes are started in this one's folder; where a person stood may be gone by then
     with _only_one(settings.data_dir), _listen(settings) as listening:
         _run(settings, listening, on_ready)
@@ -90,6 +103,7 @@ def _set_environment() -> None:
     kept = clean_environment(os.environ)
     os.environ.clear()
     # Spinning OpenMP threads keep the cores from the next job and from the server: 12 ms instead of 2 for a Bell pair.
+    hide_from_own_user()  # what was cleared here, /proc shows as it was
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "QISKIT_PARALLEL": "FALSE"} | kept)
 
 
@@ -129,9 +143,8 @@ def _run(
     settings: Settings, listening: socket.socket, on_ready: Callable[[DiscoveryDocument, Path], None] | None
 ) -> None:
     port = listening.getsockname()[1]
-    name = f"[{settings.host}]" if ":" in settings.host else settings.host
     found = DiscoveryDocument(
-        url=f"http://{name}:{port}",
+        url=access.own_url(settings.host, port, tls=settings.tls_certificate is not None),
         token=_token(settings.data_dir),
         pid=os.getpid(),
         instance=secrets.token_hex(8),
@@ -149,6 +162,7 @@ def _run(
         jobs_root,
         bulletin,
         slots=settings.slots,
+        cells=Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user),
         calibration=calibration,
         delays=delays,
         before_each=sessions.end_overdue,
@@ -161,7 +175,9 @@ def _run(
         sessions=sessions,
         calibration=calibration,
         token=found.token,
-        hosts=frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")),
+        hosts=access.known_hosts(settings.host, port, settings.allow_hosts),
+        by_address=settings.host not in access.LOOPBACK,
+        max_pending=settings.max_pending,
         instance=found.instance,
         token_seconds=settings.token_seconds,
     )
@@ -177,6 +193,8 @@ def _run(
         create_app(runtime, started),
         log_level="warning",
         access_log=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         ws="websockets-sansio",
         ws_max_size=1024 * 1024,  # clients have nothing to say on a stream
         timeout_graceful_shutdown=2,

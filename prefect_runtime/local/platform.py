@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from prefect_runtime.local import intake, sessions, tokens
+from prefect_runtime.local import bodies, intake, sessions, tokens
 from prefect_runtime.local.intake import BACKEND_NAMES
 from prefect_runtime.local.job_routes import Dialect, add_job_routes
 from prefect_runtime.local.refusals import Refusal
@@ -56,7 +56,7 @@ def cloud_router(runtime: Runtime) -> APIRouter:
 
 
 def _sign_in_routes(routes: APIRouter, runtime: Runtime) -> None:
-    @routes.post("/identity/token")
+    @routes.post("/identity/token", openapi_extra=bodies.SIGN_IN)
     async def identity_token(request: Request) -> Response:
         form = parse_qs((await request.body()).decode(errors="replace"))
         if form.get("grant_type") != [APIKEY_GRANT]:
@@ -156,7 +156,7 @@ def _instance_routes(routes: APIRouter, runtime: Runtime) -> None:
 def _session_routes(routes: APIRouter, runtime: Runtime) -> None:
     table = runtime.sessions
 
-    @routes.post("/sessions")
+    @routes.post("/sessions", openapi_extra=bodies.SESSION)
     async def open_session(request: Request) -> dict[str, Any]:
         given = sessions.check_new(intake.parse_object(await request.body()), BACKEND_NAMES)
         return table.document(table.open(**given))
@@ -165,7 +165,7 @@ def _session_routes(routes: APIRouter, runtime: Runtime) -> None:
     def session(session_id: str) -> dict[str, Any]:
         return table.document(table.get(session_id))
 
-    @routes.patch("/sessions/{session_id}", status_code=204)
+    @routes.patch("/sessions/{session_id}", status_code=204, openapi_extra=bodies.takes(accepting_jobs=bodies.FLAG))
     async def change_session(session_id: str, request: Request) -> Response:
         body = intake.parse_object(await request.body())
         if body.get("accepting_jobs") is not False:

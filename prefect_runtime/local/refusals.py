@@ -14,10 +14,18 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         message: What is wrong, and with which field.
         solution: What to do about it.
         extra: More members for the body.
+        retry_after: Seconds after which the same request may be answered otherwise (header ``Retry-After``).
     """
 
     def __init__(
-        self, status: int, code: int, message: str, *, solution: str = "", extra: dict[str, str] | None = None
+        self,
+        status: int,
+        code: int,
+        message: str,
+        *,
+        solution: str = "",
+        extra: dict[str, str] | None = None,
+        retry_after: int | None = None,
     ):
         super().__init__(message)
         self.status = status
@@ -25,6 +33,7 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         self.message = message
         self.solution = solution
         self.extra = extra or {}
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
     def body(self) -> dict[str, object]:
         """Return the error as classic and platform clients look for it: both shapes in one object."""

@@ -4,12 +4,15 @@ Orders come in and reports go out over one pipe; what a program says goes to fil
 output and error to the log, published values to the interim results, the value it returns to the result. When the pipe
 breaks, the server is gone and the process ends itself.
 
-A subprocess is no sandbox: a program can do what the server's user can do.
+Before an uploaded program is even read, the process gives away what that does not need (confinement.py); the files it
+writes to have been opened by then. A report is JSON: nothing that a program could send makes the server do anything.
+A subprocess is no sandbox all the same.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import logging
@@ -18,20 +21,32 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from prefect_runtime.local import confinement
+from prefect_runtime.local.cells import Cell
 from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.programs.memory import CannotSimulateError
 from prefect_runtime.wire.codec import RuntimeEncoder, decode, encode_result
 
 REASON_CHARACTERS = 64 * 1024
 """A longer traceback is cut at its start: the end says what happened."""
+
+MAX_REPORT_BYTES = 16 * REASON_CHARACTERS
+"""Of a longer one, no part is believed. Escaped in JSON, a character takes up to 12 bytes."""
+
+MAX_INTERIM_BYTES, MAX_INTERIM_RESULTS = 16 * 1024 * 1024, 100_000
+"""How long an interim result may be, and how many a job may publish."""
+
+NEWS_SECONDS = 0.01
+"""Between two reports of new interim results: each makes the server look into the file, however many are in it."""
 
 BUILT_IN = {
     "sampler": "prefect_runtime.local.programs.sampler",
@@ -42,7 +57,7 @@ BUILT_IN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One job for a worker; `source` is the text of an uploaded program, None for a built-in one."""
+    """One job for a worker; `source` is an uploaded program's text, `cell` where it runs; None for a built-in."""
 
     folder: Path
     program_id: str
@@ -51,6 +66,7 @@ class Order:
     log_level: str
     params: str = field(repr=False)
     source: str | None = field(default=None, repr=False)
+    cell: Cell | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +76,37 @@ class Report:
     kind: str
     reason: str = ""
 
+    def to_json(self) -> bytes:
+        """Return what goes down the pipe."""
+        return json.dumps([self.kind, self.reason]).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Report:
+        """Read what came out of the pipe.
+
+        Raises:
+            ValueError: A program has written it, not a worker.
+        """
+        try:
+            kind, reason = json.loads(data)
+        except (TypeError, RecursionError):
+            raise ValueError("not a report") from None
+        if kind not in ("interim", "done", "failed") or not isinstance(reason, str):
+            raise ValueError("not a report")
+        return cls(kind, reason[-REASON_CHARACTERS:])
+
+
+class TooMuchError(Exception):
+    """A program wants to say more than there is room for; the message says what, and how much there is."""
+
 
 class UserMessenger:
     """What a program publishes its interim results with; the second argument of its ``main``."""
 
-    def __init__(self, folder: JobFolder, published: Callable[[], None]) -> None:
+    def __init__(self, file: IO[bytes], published: Callable[[], None]) -> None:
         self._published = published
-        self._file = folder.interim.open("ab", buffering=0)
+        self._file = file
+        self._left = MAX_INTERIM_RESULTS
         self.final: str | None = None
 
     def publish(self, message: Any, encoder: type[json.JSONEncoder] = RuntimeEncoder, final: bool = False) -> None:
@@ -76,17 +116,41 @@ class UserMessenger:
             message: Anything the encoder can encode.
             encoder: Class that encodes it.
             final: This is the result, not an interim one (the older style; returning it from ``main`` does the same).
+
+        Raises:
+            TooMuchError: It is too long, or one too many.
         """
         text = json.dumps(message, cls=encoder)
         if final:
             self.final = text
             return
-        self._file.write(text.encode() + b"\n")
+        line = text.encode() + b"\n"
+        if len(line) > MAX_INTERIM_BYTES:
+            raise TooMuchError(f"An interim result may have at most {MAX_INTERIM_BYTES} bytes as JSON.")
+        if not self._left:
+            raise TooMuchError(f"A job may publish at most {MAX_INTERIM_RESULTS} interim results.")
+        self._left -= 1
+        self._file.write(line)
         self._published()
 
-    def close(self) -> None:
-        """Close the file of interim results."""
-        self._file.close()
+
+class _News:
+    """Tells the server of new interim results: soon after one came, but not of each when many come."""
+
+    def __init__(self, send: Callable[[], None]) -> None:
+        self._send = send
+        self._news = threading.Event()
+        threading.Thread(target=self._tell, daemon=True).start()
+
+    def __call__(self) -> None:
+        self._news.set()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(OSError):  # a program may have closed the pipe
+            while self._news.wait():
+                self._news.clear()
+                self._send()
+                time.sleep(NEWS_SECONDS)
 
 
 def main(pipe: Connection) -> None:
@@ -100,10 +164,11 @@ def main(pipe: Connection) -> None:
 
     def send(report: Report) -> None:
         with sending:
-            pipe.send(report)
+            pipe.send_bytes(report.to_json())
 
+    news = _News(lambda: send(Report("interim")))
     while True:
-        send(_work(orders.get(), lambda: send(Report("interim"))))
+        send(_work(orders.get(), news, pipe.fileno()))
 
 
 def _offer_to_the_oom_killer() -> None:
@@ -120,32 +185,63 @@ def _receive(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _work(order: Order, published: Callable[[], None]) -> Report:
+def _work(order: Order, published: Callable[[], None], pipe: int) -> Report:
     folder = JobFolder(order.folder)
-    with _output_to(folder.log):
+    with (
+        _output_to(folder.log) as log,
+        _open(folder.interim, "ab") as interim,
+        _open(folder.unfinished, "wb") as result,
+    ):
         try:
-            folder.write_result(_run(order, folder, published))
-        except CannotSimulateError as error:  # its message is made for people; where it was raised helps nobody
-            sys.stderr.write(f"{error}\n")
-            return Report("failed", str(error))
-        except BaseException:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
-            reason = _own_part(traceback.format_exc())
-            sys.stderr.write(reason)
-            return Report("failed", reason[-REASON_CHARACTERS:])
+            if order.cell is not None:
+                confinement.confine(order.cell, keep=[pipe, log, interim.fileno(), result.fileno()])
+            folder.write_result(_run(order, UserMessenger(interim, published)), result)
+        except (CannotSimulateError, TooMuchError) as error:  # made for people; where it was raised helps nobody
+            return _failed(f"{error}\n")
+        except BaseException as error:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
+            return _failed(_room_for(error, order.cell) + _traceback())
     return Report("done")
 
 
-def _run(order: Order, folder: JobFolder, published: Callable[[], None]) -> str:
+@contextlib.contextmanager
+def _open(path: Path, mode: str) -> Iterator[IO[bytes]]:
+    """Open a file without a buffer; that a program has closed it meanwhile does not matter."""
+    file = path.open(mode, buffering=0)
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+def _failed(reason: str) -> Report:
+    with contextlib.suppress(Exception):  # a log that is full, a stream that the program has replaced
+        sys.stderr.write(reason)
+    return Report("failed", reason[-REASON_CHARACTERS:].strip())
+
+
+def _room_for(error: BaseException, cell: Cell | None) -> str:
+    """Say what limit an error of the system comes from, where one is known."""
+    if cell is None or not isinstance(error, OSError) or error.errno != errno.EFBIG:
+        return ""
+    return f"The log, and each file, may have at most {cell.limits.file_bytes} bytes.\n"
+
+
+def _traceback() -> str:
+    """Return the traceback of the exception at hand, which may be of a class that resists."""
+    try:
+        return _own_part(traceback.format_exc())
+    except BaseException as error:  # noqa: BLE001 - no exception of a program's may end the worker
+        return f"The program raised an exception that cannot be shown ({type(error).__name__}).\n"
+
+
+def _run(order: Order, messenger: UserMessenger) -> str:
     from prefect_runtime.local import backends
 
     logging.basicConfig(level=order.log_level.upper(), stream=sys.stderr, force=True)
     program = _load(order)
     backend = backends.simulator(order.backend, calibration=order.calibration)
-    messenger = UserMessenger(folder, published)
-    try:
-        result = program.main(backend, messenger, **decode(order.params))
-    finally:
-        messenger.close()
+    result = program.main(backend, messenger, **decode(order.params))
     return encode_result(result) if messenger.final is None else messenger.final
 
 
@@ -168,17 +264,18 @@ def _own_part(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send standard output and error, also of child processes and C code, to a file."""
+def _output_to(log: Path) -> Iterator[int]:
+    """Send standard output and error, also of child processes and C code, to a file; gives its descriptor."""
     target = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         _point_output_at(target)
-        yield
+        yield target
     finally:
-        null = os.open(os.devnull, os.O_WRONLY)
-        _point_output_at(null)
-        os.close(null)
-        os.close(target)
+        with contextlib.suppress(OSError):  # a program may have used up all descriptors, or closed ours
+            null = os.open(os.devnull, os.O_WRONLY)
+            _point_output_at(null)
+            os.close(null)
+            os.close(target)
 
 
 def _point_output_at(fd: int) -> None:

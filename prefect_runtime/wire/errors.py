@@ -14,7 +14,7 @@ The seed's names are the trunk; the rest says what a caller can do next, never w
        ├─ ApiError                        .status_code .code .solution .trace
        │  ├─ AuthenticationError          401
        │  ├─ PermissionDeniedError        403
-       │  ├─ InvalidInputError            400, 422
+       │  ├─ InvalidInputError            400, 413, 422
        │  ├─ RateLimitedError             429  .retry_after
        │  ├─ RuntimeJobNotFound           404
        │  ├─ RuntimeProgramNotFound       404
@@ -177,7 +177,7 @@ class PermissionDeniedError(ApiError):
 
 
 class InvalidInputError(ApiError):
-    """400 or 422: the server read the request and refuses it."""
+    """400, 413 or 422: the server read the request, or saw that it is too large, and refuses it."""
 
 
 class RateLimitedError(ApiError):

@@ -70,8 +70,10 @@ def alive(pids: list[int]) -> list[int]:
 _SERVE = """
 import json, sys
 from pathlib import Path
+from prefect_runtime.local.cells import Limits
 from prefect_runtime.local.launcher import Settings, serve
 folder, settings = json.loads(sys.argv[1])
+settings["limits"] = Limits(**settings.get("limits", {}))
 serve(Settings(data_dir=Path(folder), **settings))
 """
 

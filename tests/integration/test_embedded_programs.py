@@ -151,6 +151,45 @@ def test_a_program_that_ignores_sigterm_is_gone_with_its_children_within_two_sec
             os.kill(pid, signal.SIGKILL)
 
 
+DAEMON = """
+import os, signal, time
+
+def main(backend, user_messenger, *, pid_file, dies):
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork() == 0:
+            with open(pid_file + ".new", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename(pid_file + ".new", pid_file)
+            time.sleep(60)
+        os._exit(0)
+    while not os.path.exists(pid_file):
+        time.sleep(0.01)
+    if dies:
+        os._exit(3)
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("same_user", [False, True], ids=["own user", "the server's user"])
+def test_a_daemon_that_a_program_leaves_behind_is_ended(
+    serve: Callable[..., Served], tmp_path: Path, same_user: bool
+) -> None:
+    served = serve(slots=1, same_user=same_user)
+    with RuntimeService(served.credentials) as service:
+        program = service.upload_program(DAEMON, {**METADATA, "name": "daemon"})
+        for dies in (False, True):
+            file = tmp_path / f"pid-{dies}"
+            job = service.run(program, {"pid_file": str(file), "dies": dies})
+            job.wait_for_final_state(timeout=20)
+            pid = int(file.read_text())
+            eventually(lambda pid=pid: not alive([pid]), seconds=10, what="the end of the daemon")
+            assert (job.status() is JobStatus.ERROR) is dies
+        echo = service.upload_program(ECHO, {**METADATA, "name": "echo"})
+        assert service.run(echo, {"value": 5}).result(timeout=20) == 5  # the runtime is none the worse for it
+
+
 @pytest.mark.pr
 def test_killed_and_started_again_the_runtime_has_kept_every_job(serve: Callable[..., Served], tmp_path: Path) -> None:
     served = serve(slots=1)

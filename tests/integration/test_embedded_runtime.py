@@ -19,6 +19,7 @@ from prefect_runtime.local.app import Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
+from prefect_runtime.local.cells import Cells
 from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
@@ -65,10 +66,11 @@ def routes(tmp_path: Path) -> list[tuple[str, str]]:
     bulletin = Bulletin()
     store = Store(tmp_path / "routes.sqlite", bulletin.post_status)
     calibration = Calibration(tmp_path / "calibration")
+    cells = Cells(tmp_path)
     app = create_app(
         Runtime(
             store=store,
-            executor=Executor(store, tmp_path, bulletin, slots=1, calibration=calibration, delays={}),
+            executor=Executor(store, tmp_path, bulletin, slots=1, cells=cells, calibration=calibration, delays={}),
             bulletin=bulletin,
             backends=BackendPages(calibration=calibration, store=store, delays={}),
             sessions=Sessions(store),
@@ -80,6 +82,7 @@ def routes(tmp_path: Path) -> list[tuple[str, str]]:
         lambda: None,
     )
     store.close()
+    cells.remove()
     found = list(_walk(app.routes))
     assert len(found) > 20
     return found
@@ -148,6 +151,24 @@ def test_foreign_hosts_and_origins_are_refused(plain: Plain, name: str, value: s
     assert plain("GET", "/jobs", headers={name: value}).status_code == http
     assert plain("POST", "/users/loginWithToken", headers={name: value}, json={}).status_code == http
     assert shake_hands(plain, "/stream/changes", **{"X-Access-Token": plain.token, name: value}) == handshake
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}], ids=["host", "origin"]
+)
+def test_no_route_answers_under_a_foreign_host_or_to_a_foreign_origin(
+    plain: Plain, routes: list[tuple[str, str]], wrong: dict[str, str]
+) -> None:
+    let_in = []
+    for method, path in routes:
+        headers = {"X-Access-Token": plain.token, **wrong}
+        if method == "WS":
+            status = shake_hands(plain, path, **headers)
+        else:
+            status = plain(method, path, headers=headers).status_code
+        if status != 403:
+            let_in.append((method, path, status))
+    assert not let_in
 
 
 def test_its_own_origin_is_let_in(plain: Plain) -> None:
