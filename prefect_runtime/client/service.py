@@ -117,7 +117,7 @@ class RuntimeService:
         private: bool = False,
         idempotency_key: str | None = None,
         on_existing: Literal["attach", "new"] = "attach",
-        optimization_level: int = 2,
+        optimization_level: int | None = 2,
     ) -> RuntimeJob:
         """Run a program and return its job; for one request there is one job, whatever the network does.
 
@@ -137,7 +137,7 @@ class RuntimeService:
             private: The server shows no inputs, and the result once.
             idempotency_key: Names the request: everybody who asks for the same under this name gets the same job.
             on_existing: "attach" to the job of an equal request, or "new" to make another one in any case.
-            optimization_level: For transpiling, 0 to 3.
+            optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
 
         Raises:
             ConfigurationError: Something that cannot work; nothing was sent.
@@ -211,7 +211,7 @@ class RuntimeService:
         private: bool = False,
         idempotency_key: str | None = None,
         on_existing: Literal["attach", "new"] = "attach",
-        optimization_level: int = 2,
+        optimization_level: int | None = 2,
     ) -> Request:
         """Return a checked request, ready to be submitted; see `run` for the arguments. Sends nothing.
 
@@ -224,8 +224,8 @@ class RuntimeService:
             raise ConfigurationError("inputs: must be a mapping from argument names to values.")
         if on_existing not in ("attach", "new"):
             raise ConfigurationError(f"on_existing: {on_existing!r} is none of 'attach', 'new'.")
-        if optimization_level not in (0, 1, 2, 3):
-            raise ConfigurationError(f"optimization_level: must be 0, 1, 2 or 3; got {optimization_level!r}.")
+        if optimization_level not in (None, 0, 1, 2, 3):
+            raise ConfigurationError(f"optimization_level: must be 0, 1, 2, 3 or None; got {optimization_level!r}.")
         if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
             raise ConfigurationError("idempotency_key: must be a text that is not empty.")
         check_seconds("max_execution_time", max_execution_time)

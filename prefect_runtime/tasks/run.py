@@ -83,7 +83,7 @@ def run_sampler(
     *,
     shots: int | None = None,
     backend: str | Sequence[str] | None = None,
-    optimization_level: int = 2,
+    optimization_level: int | None = 2,
     options: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     max_execution_time: float | None = None,
@@ -102,7 +102,7 @@ def run_sampler(
             pass through unchanged.
         shots: Repetitions for PUBs that do not say; 4096 if None.
         backend: A name, names in order of preference, or "least_busy"; the block's if None.
-        optimization_level: For transpiling, 0 to 3.
+        optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
         options: The sampler's options.
         tags: See `run_program`, as all that follows.
         max_execution_time: In seconds.
@@ -141,7 +141,7 @@ def run_estimator(
     *,
     precision: float | None = None,
     backend: str | Sequence[str] | None = None,
-    optimization_level: int = 2,
+    optimization_level: int | None = 2,
     options: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     max_execution_time: float | None = None,
@@ -158,7 +158,7 @@ def run_estimator(
         pubs: ``(circuit, observables, parameter values, precision)``, the last two optional; see `run_sampler`.
         precision: Target standard error for PUBs that do not say; 1/64 if None.
         backend: A name, names in order of preference, or "least_busy"; the block's if None.
-        optimization_level: For transpiling, 0 to 3.
+        optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
         options: The estimator's options.
         tags: See `run_program`, as all that follows.
         max_execution_time: In seconds.
