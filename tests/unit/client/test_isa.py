@@ -76,7 +76,7 @@ def test_angles_that_parameters_give_are_looked_at_too_each_of_them() -> None:
     one = circuit()
     one.rz(a, 0)
     with one.if_test((one.clbits[0], 1)):
-        one.append(RZZGate(2 * b), [0, 1])
+        one.append(RZZGate(2 * b + a - 9), [0, 1])
     good = np.array([[[9.0, 0.1]], [[9.0, 0.7]]])  # in the order of the parameters: a, b
     assert rzz_fault(one, good) is None
     good[1, 0, 1] = 0.8
