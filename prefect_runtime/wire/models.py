@@ -78,6 +78,7 @@ class JobDocument:
         params: Inputs as they came (not decoded); None when left out.
         session_id: Session of the job.
         usage_seconds: Charged QPU seconds, where known.
+        private: Whether the server hides its inputs, and shows its result once.
     """
 
     id: str
@@ -95,6 +96,7 @@ class JobDocument:
     params: Any = field(default=None, repr=False)
     session_id: str | None = None
     usage_seconds: float | None = None
+    private: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -158,6 +160,7 @@ class JobDocument:
             params=doc.get("params"),
             session_id=_text(doc.get("session_id")) or None,
             usage_seconds=_usage(doc.get("usage")),
+            private=doc.get("private") is True,
         )
 
     def inputs_json(self) -> str:
