@@ -104,6 +104,15 @@ class RuntimeClient:
         """True where the server tells of status changes by itself."""
         return self.credentials.channel == "local"
 
+    @property
+    def counts_usage(self) -> bool:
+        """True where jobs are charged by the second, and instances may have a limit."""
+        return self.credentials.channel == "ibm_quantum_platform"
+
+    def usage(self) -> Mapping[str, Any]:
+        """Return what the instance has used of its seconds, and what it may use (IBM Quantum Platform)."""
+        return self._ask("GET", "/instances/usage", _object, kind="instance")
+
     # Jobs
 
     def run_job(self, request: Mapping[str, Any], params: str, *, deadline: Deadline) -> str:

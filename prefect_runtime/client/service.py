@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
-from prefect_runtime.client import accounts, primitives, submission
+from prefect_runtime.client import accounts, primitives, submission, usage
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.preview import preview
 from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
 from prefect_runtime.client.request import (
     Card,
@@ -51,6 +52,8 @@ class RuntimeService:
         backend: What to run on if a call does not say: a name, names in order of preference, or "least_busy".
         settle_seconds: How long a job whose answer was lost may take to turn up in the server's list; None: 0 on the
             local channel, 300 elsewhere.
+        guard_usage: Refuse a job that is estimated to take more seconds than the instance has left, where it has a
+            limit (IBM Quantum Platform): one more request a job.
         request_timeout: Total time for one request with its retries, in seconds.
     """
 
@@ -60,12 +63,14 @@ class RuntimeService:
         *,
         backend: str | Sequence[str] | None = None,
         settle_seconds: float | None = None,
+        guard_usage: bool = False,
         request_timeout: float = REQUEST_SECONDS,
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
         self.credentials = credentials or Credentials()
         self._asked_backend = check_backend(backend)
         self._settle = settle_seconds
+        self._guard_usage = guard_usage
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
         self._backends = Backends(self._account)
         self._release = weakref.finalize(self, accounts.release, self._account)
@@ -257,13 +262,70 @@ class RuntimeService:
         """Return the card of a request's one job, made or found; `journal` is where it is kept."""
 
         def prepare() -> Prepared:
-            if primitives.is_primitive(request.program_id, request.inputs):
-                choose = lambda: self._backends.choose(request.backend)  # noqa: E731
-                return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
-            self._check_program(request.program_id)
-            return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
+            prepared = self._prepare(request)
+            if self._guard_usage and self.client.counts_usage:
+                estimated = self._estimate(request, prepared)
+                limits = [estimated.seconds if estimated else None, request.others.get("cost")]
+                usage.check_left(self.client.usage(), min((one for one in limits if one is not None), default=None))
+            return prepared
 
         return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
+
+    def _prepare(self, request: Request) -> Prepared:
+        if primitives.is_primitive(request.program_id, request.inputs):
+            choose = lambda: self._backends.choose(request.backend)  # noqa: E731
+            return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
+        self._check_program(request.program_id)
+        return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
+
+    def _estimate(self, request: Request, prepared: Prepared) -> usage.UsageEstimate | None:
+        if not prepared.pubs:
+            return None
+        options = request.inputs.get("options") or {}
+        level = options.get("resilience_level", request.inputs.get("resilience_level"))
+        return usage.estimate(prepared.pubs, options, self._backends.known(prepared.backend or ""), level)
+
+    def preview(self, request: Request) -> dict[str, Any]:
+        """Return what `submit` would send, in sizes and numbers, and what it will take; sends no job.
+
+        Returns:
+            Plain data: program_id, backend, options, tags, transpiled, params_bytes, pubs, usage (see `estimate_usage`)
+            and remaining_seconds of the instance, None where it has no limit.
+
+        Raises:
+            ConfigurationError: It could not be sent.
+        """
+        prepared = self._prepare(request)
+        left = usage.remaining_seconds(self.client.usage()) if self.client.counts_usage else None
+        return preview(request, prepared, self._estimate(request, prepared), left)
+
+    def estimate_usage(
+        self,
+        program_id: str,
+        pubs: Sequence[Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        backend: str | Sequence[str] | None = None,
+        optimization_level: int | None = 2,
+    ) -> usage.UsageEstimate:
+        """Return the seconds of a QPU that PUBs will take, by IBM's published formula, and their parts.
+
+        Args:
+            program_id: "sampler" or "estimator".
+            pubs: As for `run`.
+            options: The primitive's options.
+            backend: As for `run`.
+            optimization_level: As for `run`.
+
+        Raises:
+            ConfigurationError: Something that could not be run, or Qiskit is not installed.
+        """
+        inputs = {"pubs": pubs, "options": dict(options or {})}
+        request = self.request(program_id, inputs, backend=backend, optimization_level=optimization_level)
+        estimated = self._estimate(request, self._prepare(request))
+        if estimated is None:
+            raise ConfigurationError("usage: can be estimated for sampler and estimator only, and where Qiskit is.")
+        return estimated
 
     def _check_program(self, program_id: str) -> None:
         """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""

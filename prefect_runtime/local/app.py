@@ -51,6 +51,7 @@ class Runtime:
     hosts: frozenset[str]
     instance: str
     token_seconds: float = tokens.LIFE_SECONDS
+    usage_limit_seconds: float | None = None
     open_requests: int = 0
     last_request: float = 0.0
 

@@ -46,6 +46,7 @@ class Settings:
         slots: Jobs that run at the same time.
         delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
         token_seconds: How long an access token of the platform dialect is good.
+        usage_limit_seconds: What the platform dialect says that its instance may use; nothing is held to it.
     """
 
     data_dir: Path
@@ -55,6 +56,7 @@ class Settings:
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
     delays: Mapping[str, float] = field(default_factory=dict)
     token_seconds: float = LIFE_SECONDS
+    usage_limit_seconds: float | None = None
 
 
 def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None] | None = None) -> None:
@@ -164,6 +166,7 @@ def _run(
         hosts=frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")),
         instance=found.instance,
         token_seconds=settings.token_seconds,
+        usage_limit_seconds=settings.usage_limit_seconds,
     )
     discovery = settings.data_dir / "runtime.json"
 

@@ -159,7 +159,7 @@ class JobDocument:
             tags=_texts(doc.get("tags")),
             params=doc.get("params"),
             session_id=_text(doc.get("session_id")) or None,
-            usage_seconds=_usage(doc.get("usage")),
+            usage_seconds=charged_seconds(doc.get("usage")),
             private=doc.get("private") is True,
         )
 
@@ -190,7 +190,11 @@ def _program_id(doc: Mapping[str, Any]) -> str:
     return _text(program or doc.get("program_id"))
 
 
-def _usage(value: Any) -> float | None:
+def charged_seconds(value: Any) -> float | None:
+    """Return the seconds in the ``usage`` of a job or of its metrics; None if it does not say.
+
+    Source: IBM's REST API, versions 2026-02-01 to 2026-04-15.
+    """
     if not isinstance(value, Mapping):
         return None
     for name in ("qpu_charge_time_seconds", "quantum_seconds", "seconds"):  # newest API version first

@@ -1,4 +1,4 @@
-"""A private job's result can be read once: on disk before anything else; a broken read is a loss, and said to be one."""
+"""A private job's result can be read once: on disk before anything else; a broken read is a loss, and said so."""
 
 from __future__ import annotations
 
