@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prefect_runtime.client import plain_pubs
+from prefect_runtime.client import executor_program, plain_pubs
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.circuits import has_qiskit, read_circuit
 from prefect_runtime.client.isa import is_dynamic, misfit, rzz_fault
@@ -79,6 +79,7 @@ class Preparation:
         inputs: From `read`.
         optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
         choose_backend: Returns the backend to run on, with its documents.
+        client_side: Have IBM's client build a program for ``executor``, instead of the server's own primitives.
     """
 
     def __init__(
@@ -87,12 +88,15 @@ class Preparation:
         inputs: Mapping[str, Any],
         optimization_level: int | None,
         choose_backend: Callable[[], Backend],
+        *,
+        client_side: bool = False,
     ) -> None:
         self._program_id = program_id
         self._inputs = inputs
         self._options: Mapping[str, Any] = inputs.get("options") or {}
         self._level = optimization_level
         self._choose_backend = choose_backend
+        self._client_side = client_side
         self._pass_manager: Any = None
 
     def __call__(self) -> Prepared:
@@ -110,10 +114,20 @@ class Preparation:
         note = "no: the circuits fit the backend as written"
         if self._pass_manager is not None:
             note = f"optimization level {self._level}, seed {TRANSPILER_SEED}"
+        if self._client_side:
+            return self._built_here(backend, pubs, note)
         support_qiskit = self._inputs.get("support_qiskit", True) is not False
         sent = pubs if support_qiskit else [_as_text(pub) for pub in pubs]
         params = self._params(sent, support_qiskit=support_qiskit)
         return Prepared(backend=backend.name, params=encode_inputs(params), notes={"transpiled": note}, pubs=pubs)
+
+    def _built_here(self, backend: Backend, pubs: list[Any], note: str) -> Prepared:
+        params = executor_program.build(self._program_id, pubs, self._options, backend)
+        notes = {"transpiled": note, "primitives": f"client side, by qiskit-ibm-runtime {executor_program.version()}"}
+        program_id = executor_program.PROGRAM_ID
+        return Prepared(
+            backend=backend.name, params=encode_inputs(params), notes=notes, pubs=pubs, program_id=program_id
+        )
 
     def _params(self, pubs: list[Any], *, support_qiskit: bool) -> dict[str, Any]:
         """Return the program's parameters, named and in the order in which IBM's client sends them."""

@@ -26,6 +26,7 @@ class Request:
         idempotency_key: Names the request across flow runs and processes.
         on_existing: "attach" to the job of an equal request, or "new".
         others: Members of the job's body that are passed through (log_level, session_id, …).
+        client_side: Send a primitive as a program that IBM's client builds here, not to the server's own one.
     """
 
     program_id: str
@@ -36,6 +37,7 @@ class Request:
     idempotency_key: str | None = None
     on_existing: Literal["attach", "new"] = "attach"
     others: Mapping[str, Any] = field(default_factory=dict)
+    client_side: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +49,14 @@ class Prepared:
         params: Encoded inputs.
         notes: What a person wants to know of the choice: layout, seed, depth.
         pubs: Qiskit's PUBs as they are sent, where there are any and Qiskit is there.
+        program_id: What they are sent to; the request's own program if empty.
     """
 
     backend: str | None
     params: str = field(repr=False)
     notes: Mapping[str, str] = field(default_factory=dict)
     pubs: Sequence[Any] = field(default=(), repr=False)
+    program_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

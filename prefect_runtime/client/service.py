@@ -54,6 +54,8 @@ class RuntimeService:
             local channel, 300 elsewhere.
         guard_usage: Refuse a job that is estimated to take more seconds than the instance has left, where it has a
             limit (IBM Quantum Platform): one more request a job.
+        generation: Of the primitives: the server's own programs, or "client": IBM's client builds a program for
+            ``executor`` here (extra ``ibm``).
         request_timeout: Total time for one request with its retries, in seconds.
     """
 
@@ -64,13 +66,17 @@ class RuntimeService:
         backend: str | Sequence[str] | None = None,
         settle_seconds: float | None = None,
         guard_usage: bool = False,
+        generation: Literal["server", "client"] = "server",
         request_timeout: float = REQUEST_SECONDS,
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
+        if generation not in ("server", "client"):
+            raise ConfigurationError(f"primitives: {generation!r} is none of 'server', 'client'.")
         self.credentials = credentials or Credentials()
         self._asked_backend = check_backend(backend)
         self._settle = settle_seconds
         self._guard_usage = guard_usage
+        self._client_side = generation == "client"
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
         self._backends = Backends(self._account)
         self._release = weakref.finalize(self, accounts.release, self._account)
@@ -256,6 +262,7 @@ class RuntimeService:
             idempotency_key=idempotency_key,
             on_existing=on_existing,
             others={name: value for name, value in others.items() if value is not None},
+            client_side=self._client_side and primitives.is_primitive(program_id, inputs),
         )
 
     def submit(self, request: Request, journal: Journal) -> Card:
@@ -274,7 +281,14 @@ class RuntimeService:
     def _prepare(self, request: Request) -> Prepared:
         if primitives.is_primitive(request.program_id, request.inputs):
             choose = lambda: self._backends.choose(request.backend)  # noqa: E731
-            return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
+            prepare = primitives.Preparation(
+                request.program_id,
+                request.inputs,
+                request.optimization_level,
+                choose,
+                client_side=request.client_side,
+            )
+            return prepare()
         self._check_program(request.program_id)
         return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
 

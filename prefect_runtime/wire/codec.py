@@ -30,6 +30,9 @@ MAX_DECODED_BYTES = 512 * 1024 * 1024
 
 There is no limit to the ratio: shots of which all are alike compress a thousandfold."""
 
+_CLIENT_SIDE = ("sampler_v2", "estimator_v2")
+"""What the result of a program of a client-side primitive says it is the answer to (qiskit-ibm-runtime 0.51)."""
+
 _left: ContextVar[list[int] | None] = ContextVar("bytes that may still be unpacked", default=None)
 
 
@@ -138,7 +141,12 @@ def decode(text: str, *, max_bytes: int | None = None) -> Any:
         return json.loads(text, object_hook=_revive)
     token = _left.set([MAX_DECODED_BYTES if max_bytes is None else max_bytes])
     try:
-        return json.loads(text, object_hook=_revive)
+        value = json.loads(text, object_hook=_revive)
+        if isinstance(value, dict) and value.get("semantic_role") in _CLIENT_SIDE and "passthrough_data" in value:
+            from prefect_runtime.wire import client_side
+
+            return client_side.read(text, value, unpack)
+        return value
     finally:
         _left.reset(token)
 

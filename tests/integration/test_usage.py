@@ -87,6 +87,7 @@ def test_a_preview_says_what_would_be_sent_and_sends_nothing(credentials: Creden
         assert seen["usage"]["seconds"] == pytest.approx(3, abs=0.2)
 
 
+@pytest.mark.pr
 def test_a_program_of_ones_own_has_no_estimate_and_its_limit_counts(credentials: Credentials, served: Served) -> None:
     source = "def main(backend, user_messenger):\n    return 1\n"
     with RuntimeService(served.credentials) as local:
@@ -102,6 +103,7 @@ def test_a_program_of_ones_own_has_no_estimate_and_its_limit_counts(credentials:
         assert service.run(program, {}, max_execution_time=20).result(timeout=30) == 1
 
 
+@pytest.mark.pr
 def test_the_local_channel_has_no_limit_and_is_not_asked_for_one(tmp_path: Path, served: Served) -> None:
     with RuntimeService(served.credentials, guard_usage=True) as service:
         assert service.run("sampler", inputs(10), backend="aer_simulator").result(timeout=30)
