@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prefect_runtime.tasks import (
         as_completed,
         cancel_job,
+        estimate_usage,
         execute,
         fetch_logs,
         fetch_result,
@@ -32,6 +33,7 @@ _HOMES = {
     "RuntimeCredentials": "blocks",
     "as_completed": "tasks",
     "cancel_job": "tasks",
+    "estimate_usage": "tasks",
     "execute": "tasks",
     "fetch_logs": "tasks",
     "fetch_result": "tasks",
@@ -50,6 +52,7 @@ __all__ = [
     "RuntimeCredentials",
     "as_completed",
     "cancel_job",
+    "estimate_usage",
     "execute",
     "fetch_logs",
     "fetch_result",

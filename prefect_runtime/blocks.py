@@ -38,6 +38,8 @@ class RuntimeCredentials(CredentialsBlock):
         max_execution_time: The longest a job may run, in seconds.
         wait_seconds: The longest pause between two looks at a job.
         settle_seconds: How long a job may take to turn up in the server's list.
+        primitives: Which generation of primitives: the server's programs, or IBM's client-side ones.
+        guard_usage: Whether a job is refused that would pass what the instance has left.
         request_timeout_seconds: Total time for one request with its retries.
 
     Example:
@@ -130,6 +132,18 @@ class RuntimeCredentials(CredentialsBlock):
         description="How long a job whose answer was lost may take to turn up in the runtime's list. If empty: 0 on "
         "the embedded runtime, 300 elsewhere.",
     )
+    primitives: Literal["server", "client"] = Field(
+        default="server",
+        title="Primitives",
+        description="server: the runtime's own sampler and estimator. client: IBM's client builds a program for the "
+        "program executor where the task runs (needs prefect-runtime[ibm]).",
+    )
+    guard_usage: bool = Field(
+        default=False,
+        title="Guard the instance's usage",
+        description="Refuse a job that is estimated to take more seconds than the instance has left. IBM Quantum "
+        "Platform only; costs one more request for each job.",
+    )
     request_timeout_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -157,6 +171,8 @@ class RuntimeCredentials(CredentialsBlock):
             credentials,
             backend=self.backend or None,
             settle_seconds=self.settle_seconds,
+            guard_usage=self.guard_usage,
+            generation=self.primitives,
             request_timeout=self.request_timeout_seconds,
         )
 

@@ -120,7 +120,10 @@ def run_deferred(
     check_seconds("timeout", timeout)
     check_seconds("suspend_after", suspend_after)
     block = _name_of(credentials)
-    job_id = run_by_name(credentials, program_id, inputs_or_pubs, options)
+    submitted = run_by_name(credentials, program_id, inputs_or_pubs, options)
+    if isinstance(submitted, dict):  # dry_run
+        return submitted
+    job_id = submitted
     document = _look(credentials, job_id, suspend_after)
     until = _until(document, timeout)
     if document is None or not document.is_final:

@@ -4,6 +4,8 @@ Data flows service -> primitives, fingerprint -> submission -> rest -> transport
 
     service       what is there, start one, find one                 -> RuntimeService
     primitives    circuits as written: choose a backend, transpile, coerce
+                  isa: what a backend cannot run; plain_pubs: without Qiskit; executor_program: client-side ones
+    usage         what it will cost; preview.py shows it
     submission    one request becomes one job; request.py has its words, duplicates.py what is left over
     job           one job's life                                     -> RuntimeJob
     monitor, feed one watcher per account for every job that somebody waits for
@@ -15,10 +17,11 @@ Data flows service -> primitives, fingerprint -> submission -> rest -> transport
 from __future__ import annotations
 
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.executor_program import split_pubs
 from prefect_runtime.client.job import RuntimeJob
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.service import RuntimeService
 from prefect_runtime.wire.codec import ResultDecoder
 from prefect_runtime.wire.models import JobStatus
 
-__all__ = ["Credentials", "JobStatus", "ResultDecoder", "RuntimeClient", "RuntimeJob", "RuntimeService"]
+__all__ = ["Credentials", "JobStatus", "ResultDecoder", "RuntimeClient", "RuntimeJob", "RuntimeService", "split_pubs"]

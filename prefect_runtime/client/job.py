@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.interrupt import Interrupt
+from prefect_runtime.client.private_results import PrivateResult
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
@@ -266,7 +267,11 @@ class RuntimeJob:
     def _fetch_result(self) -> str:
         for _ in range(RESULT_LOOKS):
             if self._result_text is None:
-                self._result_text = self._client.results(self._job_id)
+                private = self._document is not None and self._document.private
+                client = self._client
+                self._result_text = (
+                    PrivateResult(client, self._job_id).fetch() if private else client.results(self._job_id)
+                )
             if self._result_text is not None:
                 return self._result_text
             self._client.clock.sleep(RESULT_PAUSE)

@@ -1,26 +1,33 @@
 """Inputs of the primitives: circuits as written -> PUBs that the chosen backend can run. Used by service.py.
 
 `read` turns files and shorthand into values that have a fingerprint; `Preparation` chooses the backend, transpiles what
-is not yet in the backend's terms, and gives every PUB its strict form. Transpiling is not repeatable (a new calibration
-gives another circuit), so it happens after the request has its name.
+is not yet in the backend's terms, refuses what the backend could not run, and gives every PUB its strict form.
+Transpiling is not repeatable (a new calibration gives another circuit), so it happens after the request has its name.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from prefect_runtime.client import executor_program, plain_pubs
 from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.circuits import has_qiskit, read_circuit
+from prefect_runtime.client.isa import is_dynamic, misfit, rzz_fault
 from prefect_runtime.client.request import Prepared
-from prefect_runtime.client.target import is_isa
+from prefect_runtime.client.target import build_target, without_fractional_gates
 from prefect_runtime.wire.codec import encode_inputs
 from prefect_runtime.wire.errors import ConfigurationError
 
 PRIMITIVES = ("sampler", "estimator")
 DEFAULT_SHOTS = 4096  # IBM's SamplerOptions.default_shots
 DEFAULT_PRECISION = 1 / 64  # Qiskit's and IBM's EstimatorOptions.default_precision
+OPTIONS = (
+    *("default_precision", "default_shots", "seed_estimator", "dynamical_decoupling", "resilience", "twirling"),
+    *("simulator", "execution"),
+)
+"""The primitives' options in the order in which IBM's client sends them (qiskit-ibm-runtime 0.51)."""
+
 TRANSPILER_SEED = 7  # recorded on the card: the same calibration and seed give the same circuit
 
 
@@ -34,7 +41,8 @@ def read(program_id: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         program_id: "sampler" or "estimator".
-        inputs: With "pubs": circuits, tuples, Qiskit PUBs, OpenQASM 3 texts, or paths of .qasm and .qpy files.
+        inputs: With "pubs": circuits, tuples, Qiskit PUBs, OpenQASM 3 texts, or paths of .qasm and .qpy files. Without
+            Qiskit, OpenQASM 3 stays the text it is.
 
     Raises:
         ConfigurationError: No PUBs, or one that cannot be read; the message says which.
@@ -42,6 +50,9 @@ def read(program_id: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     pubs = inputs["pubs"]
     if not isinstance(pubs, list | tuple) or not pubs:
         raise ConfigurationError("pubs: must be a list with at least one PUB, such as [(circuit, values, shots)].")
+    options = inputs.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise ConfigurationError("options: must be a mapping from the primitive's options to values.")
     return {**inputs, "pubs": [_read_pub(program_id, index, pub) for index, pub in enumerate(pubs)]}
 
 
@@ -57,60 +68,7 @@ def _read_pub(program_id: str, index: int, pub: Any) -> list[Any]:
         raise ConfigurationError(
             f"{place}: an estimator PUB is (circuit, observables, …); the observables are missing."
         )
-    return [_read_circuit(parts[0], place), *parts[1:]]
-
-
-def _read_circuit(circuit: Any, place: str) -> Any:
-    if isinstance(circuit, str) and circuit.lstrip().startswith(("OPENQASM", "//", "include")):
-        return _from_qasm(circuit, place)
-    if isinstance(circuit, str | Path):
-        return _from_file(Path(circuit), place)
-    if type(circuit).__module__.startswith("qiskit") or hasattr(circuit, "num_qubits"):
-        return circuit
-    raise ConfigurationError(
-        f"{place}: a circuit is a QuantumCircuit, an OpenQASM 3 text, or the path of a .qasm or .qpy file; "
-        f"this is a {type(circuit).__name__}."
-    )
-
-
-def _from_file(path: Path, place: str) -> Any:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{place}: cannot read the circuit file {path} ({error.strerror}).") from None
-    if path.suffix == ".qasm":
-        return _from_qasm(data.decode(errors="replace"), place)
-    if path.suffix != ".qpy":
-        raise ConfigurationError(f"{place}: a circuit file ends in .qasm or .qpy, not {path.suffix!r}.")
-    _require_qiskit(place)
-    from qiskit import qpy
-
-    try:
-        circuits = qpy.load(io.BytesIO(data))
-    except Exception as error:  # noqa: BLE001 - Qiskit's reader raises what its parts raise
-        raise ConfigurationError(f"{place}: {path.name} is not a QPY file ({type(error).__name__}).") from None
-    if len(circuits) != 1:
-        raise ConfigurationError(f"{place}: {path.name} holds {len(circuits)} circuits; give one file a circuit.")
-    return circuits[0]
-
-
-def _from_qasm(text: str, place: str) -> Any:
-    _require_qiskit(place)
-    from qiskit import qasm3
-
-    try:
-        return qasm3.loads(text)
-    except ImportError as error:
-        raise ConfigurationError(f"{place}: {error}. Install 'prefect-runtime[local]' to read OpenQASM 3.") from None
-    except Exception as error:  # noqa: BLE001 - the parser raises what its parts raise
-        raise ConfigurationError(f"{place}: not OpenQASM 3 that Qiskit can read ({type(error).__name__}).") from None
-
-
-def _require_qiskit(place: str) -> None:
-    try:
-        import qiskit  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(f"{place}: circuits need Qiskit: pip install 'prefect-runtime[local]'.") from None
+    return [read_circuit(parts[0], place, keep_text=not has_qiskit()), *parts[1:]]
 
 
 class Preparation:
@@ -119,62 +77,112 @@ class Preparation:
     Args:
         program_id: "sampler" or "estimator".
         inputs: From `read`.
-        optimization_level: For transpiling, 0 to 3.
+        optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
         choose_backend: Returns the backend to run on, with its documents.
+        client_side: Have IBM's client build a program for ``executor``, instead of the server's own primitives.
     """
 
     def __init__(
         self,
         program_id: str,
         inputs: Mapping[str, Any],
-        optimization_level: int,
+        optimization_level: int | None,
         choose_backend: Callable[[], Backend],
+        *,
+        client_side: bool = False,
     ) -> None:
         self._program_id = program_id
         self._inputs = inputs
+        self._options: Mapping[str, Any] = inputs.get("options") or {}
         self._level = optimization_level
         self._choose_backend = choose_backend
+        self._client_side = client_side
         self._pass_manager: Any = None
 
     def __call__(self) -> Prepared:
         """Return the request, ready.
 
         Raises:
-            ConfigurationError: A PUB that cannot be coerced or that does not fit the backend.
+            ConfigurationError: A PUB that cannot be coerced, or that the backend cannot run.
         """
         backend = self._choose_backend()
-        inputs = {**self._inputs, "pubs": self._pubs(backend), "version": 2, "support_qiskit": True}
-        inputs.setdefault("options", {})
-        notes = {"transpiled": "no: the circuits fit the backend as written"}
+        if not has_qiskit():
+            note = "no: without Qiskit, circuits are sent as written, unchecked"
+            params = self._params(self._plain_pubs(), support_qiskit=False)
+            return Prepared(backend=backend.name, params=encode_inputs(params), notes={"transpiled": note})
+        pubs = self.pubs(backend)
+        note = "no: the circuits fit the backend as written"
         if self._pass_manager is not None:
-            notes = {"transpiled": f"optimization level {self._level}, seed {TRANSPILER_SEED}"}
-        return Prepared(backend=backend.name, params=encode_inputs(inputs), notes=notes)
+            note = f"optimization level {self._level}, seed {TRANSPILER_SEED}"
+        if self._client_side:
+            return self._built_here(backend, pubs, note)
+        support_qiskit = self._inputs.get("support_qiskit", True) is not False
+        sent = pubs if support_qiskit else [_as_text(pub) for pub in pubs]
+        params = self._params(sent, support_qiskit=support_qiskit)
+        return Prepared(backend=backend.name, params=encode_inputs(params), notes={"transpiled": note}, pubs=pubs)
 
-    def _pubs(self, backend: Backend) -> list[Any]:
-        options = self._inputs.get("options") or {}
-        shots = options.get("default_shots") or DEFAULT_SHOTS
-        precision = options.get("default_precision") or DEFAULT_PRECISION
+    def _built_here(self, backend: Backend, pubs: list[Any], note: str) -> Prepared:
+        params = executor_program.build(self._program_id, pubs, self._options, backend)
+        notes = {"transpiled": note, "primitives": f"client side, by qiskit-ibm-runtime {executor_program.version()}"}
+        program_id = executor_program.PROGRAM_ID
+        return Prepared(
+            backend=backend.name, params=encode_inputs(params), notes=notes, pubs=pubs, program_id=program_id
+        )
+
+    def _params(self, pubs: list[Any], *, support_qiskit: bool) -> dict[str, Any]:
+        """Return the program's parameters, named and in the order in which IBM's client sends them."""
+        options = {name: self._options[name] for name in OPTIONS if name in self._options} | dict(self._options)
+        level = options.pop("resilience_level", self._inputs.get("resilience_level"))
+        others = {
+            name: value
+            for name, value in self._inputs.items()
+            if name not in ("pubs", "options", "version", "support_qiskit", "resilience_level")
+        }
+        params = {"pubs": pubs, "options": options, "version": 2, "support_qiskit": support_qiskit, **others}
+        return params if level is None else {**params, "resilience_level": level}
+
+    @property
+    def _shots(self) -> int:
+        return self._options.get("default_shots") or DEFAULT_SHOTS
+
+    @property
+    def _precision(self) -> float:
+        return self._options.get("default_precision") or DEFAULT_PRECISION
+
+    def _plain_pubs(self) -> list[Any]:
+        every = enumerate(self._inputs["pubs"])
+        if self._program_id == "sampler":
+            return [plain_pubs.sampler_pub(parts, self._shots, f"pubs[{index}]") for index, parts in every]
+        return [plain_pubs.estimator_pub(parts, self._precision, f"pubs[{index}]") for index, parts in every]
+
+    def pubs(self, backend: Backend) -> list[Any]:
+        """Return Qiskit's PUBs, their circuits in the backend's terms.
+
+        Raises:
+            ConfigurationError: A PUB that cannot be coerced, or that the backend cannot run; the message says which.
+        """
         pubs = []
         for index, parts in enumerate(self._inputs["pubs"]):
             place = f"pubs[{index}]"
             try:
-                pub = self._coerce(parts, shots, precision)
-                pubs.append(self._fit(pub, backend, place))
+                pub = self._fit(self._coerce(parts), backend, place)
+                self._check_runs(pub, backend, place)
+                pubs.append(pub)
             except ConfigurationError:
                 raise
             except Exception as error:  # noqa: BLE001 - Qiskit refuses a PUB with many kinds of errors
                 raise ConfigurationError(f"{place}: {type(error).__name__}: {error} Nothing was sent.") from None
         return pubs
 
-    def _coerce(self, parts: Sequence[Any], shots: int, precision: float) -> Any:
+    def _coerce(self, parts: Sequence[Any]) -> Any:
         """Return Qiskit's PUB object, checked by Qiskit's own rules."""
         from qiskit.primitives.containers.estimator_pub import EstimatorPub
         from qiskit.primitives.containers.sampler_pub import SamplerPub
 
         pub = parts[0] if len(parts) == 1 and hasattr(parts[0], "parameter_values") else tuple(parts)
         if self._program_id == "sampler":
-            return SamplerPub.coerce(pub, shots)
-        return EstimatorPub.coerce(pub, precision)
+            return SamplerPub.coerce(pub, self._shots)
+        return EstimatorPub.coerce(pub, self._precision)
 
     def _fit(self, pub: Any, backend: Backend, place: str) -> Any:
         """Return the PUB with its circuit in the backend's terms; unchanged if it is."""
@@ -185,20 +193,48 @@ class Preparation:
             raise ConfigurationError(
                 f"{place}: the circuit needs {circuit.num_qubits} qubits, {backend.name} has {backend.num_qubits}."
             )
-        if backend.configuration is None or is_isa(circuit, backend.target):
+        if backend.configuration is None or self._level is None or misfit(circuit, backend.target) is None:
             return pub
-        fitted = self._transpile(circuit, backend)
+        fitted = self._transpile(circuit, backend.configuration, backend.properties)
         kind = type(pub)
         if self._program_id == "sampler":
             return kind(fitted, pub.parameter_values, pub.shots)
         observables = pub.observables.apply_layout(fitted.layout)
         return kind(fitted, observables, pub.parameter_values, pub.precision)
 
-    def _transpile(self, circuit: Any, backend: Backend) -> Any:
+    def _transpile(self, circuit: Any, configuration: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Any:
         from qiskit.transpiler import generate_preset_pass_manager
 
         if self._pass_manager is None:
+            target = build_target(without_fractional_gates(configuration), properties)
             self._pass_manager = generate_preset_pass_manager(
-                optimization_level=self._level, target=backend.target, seed_transpiler=TRANSPILER_SEED
+                optimization_level=self._level, target=target, seed_transpiler=TRANSPILER_SEED
             )
         return self._pass_manager.run(circuit)
+
+    def _check_runs(self, pub: Any, backend: Backend, place: str) -> None:
+        """Refuse what would be refused, or fail, once the job has waited its turn."""
+        fault = None
+        if backend.configuration is not None:
+            fault = misfit(pub.circuit, backend.target)
+            if fault is None and not backend.configuration.get("simulator"):
+                fault = rzz_fault(pub.circuit, pub.parameter_values.as_array(pub.circuit.parameters))
+        decoupling = self._options.get("dynamical_decoupling")
+        if isinstance(decoupling, Mapping) and decoupling.get("enable") and is_dynamic(pub.circuit):
+            fault = "it is dynamic, and dynamical decoupling cannot be used with dynamic circuits"
+        if fault is not None:
+            raise ConfigurationError(
+                f"{place}: {backend.name} cannot run this circuit: {fault}. Nothing was sent. Leave transpiling to "
+                "optimization_level=0 to 3, or transpile for this backend."
+            )
+
+
+def _as_text(pub: Any) -> list[Any]:
+    """Return a PUB in its strict form, its circuit as OpenQASM 3: for programs that are to load no Qiskit."""
+    from qiskit import qasm3
+
+    values = pub.parameter_values.as_array(pub.circuit.parameters)
+    text = qasm3.dumps(pub.circuit)
+    if hasattr(pub, "observables"):
+        return [text, pub.observables.tolist(), values, pub.precision]
+    return [text, values, pub.shots]

@@ -22,20 +22,22 @@ class Request:
         inputs: Its inputs, logical.
         backend: A name, names in order of preference, "least_busy", or None for the channel's default.
         tags: The caller's own.
-        optimization_level: For transpiling logical circuits, 0 to 3.
+        optimization_level: For transpiling logical circuits, 0 to 3; None not to.
         idempotency_key: Names the request across flow runs and processes.
         on_existing: "attach" to the job of an equal request, or "new".
         others: Members of the job's body that are passed through (log_level, session_id, …).
+        client_side: Send a primitive as a program that IBM's client builds here, not to the server's own one.
     """
 
     program_id: str
     inputs: Mapping[str, Any] = field(repr=False)
     backend: str | tuple[str, ...] | None = None
     tags: tuple[str, ...] = ()
-    optimization_level: int = 2
+    optimization_level: int | None = 2
     idempotency_key: str | None = None
     on_existing: Literal["attach", "new"] = "attach"
     others: Mapping[str, Any] = field(default_factory=dict)
+    client_side: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +48,15 @@ class Prepared:
         backend: The backend chosen; None leaves it to the server.
         params: Encoded inputs.
         notes: What a person wants to know of the choice: layout, seed, depth.
+        pubs: Qiskit's PUBs as they are sent, where there are any and Qiskit is there.
+        program_id: What they are sent to; the request's own program if empty.
     """
 
     backend: str | None
     params: str = field(repr=False)
     notes: Mapping[str, str] = field(default_factory=dict)
+    pubs: Sequence[Any] = field(default=(), repr=False)
+    program_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from prefect_runtime.wire.errors import (
     ConnectFailedError,
     InterimResultsUnavailableError,
     ProtocolError,
+    ResultLostError,
     RuntimeInvalidStateError,
     ServerError,
 )
@@ -102,6 +103,15 @@ class RuntimeClient:
     def has_feed(self) -> bool:
         """True where the server tells of status changes by itself."""
         return self.credentials.channel == "local"
+
+    @property
+    def counts_usage(self) -> bool:
+        """True where jobs are charged by the second, and instances may have a limit."""
+        return self.credentials.channel == "ibm_quantum_platform"
+
+    def usage(self) -> Mapping[str, Any]:
+        """Return what the instance has used of its seconds, and what it may use (IBM Quantum Platform)."""
+        return self._ask("GET", "/instances/usage", _object, kind="instance")
 
     # Jobs
 
@@ -183,6 +193,30 @@ class RuntimeClient:
             raise ProtocolError("The result came garbled or cut off.", job_id=job_id)
 
         return self._ask("GET", _path("jobs", job_id, "results"), read, job_id=job_id)
+
+    def private_results(self, job_id: str, *, keep: Callable[[bytes], object]) -> str | None:
+        """Return the text of a private job's result, which can be read once, or None while there is none.
+
+        Asked for again only after a refusal, which has nothing of it. Each piece is given to `keep` as it comes.
+
+        Raises:
+            ResultLostError: It did not come whole.
+        """
+
+        def read(answer: Answer) -> str | None:
+            if answer.status == 204:
+                return None
+            if not _is_sound(answer):
+                raise ResultLostError("came garbled or cut off", job_id=job_id)
+            return answer.text
+
+        def ask() -> str | None:
+            try:
+                return self._ask("GET", _path("jobs", job_id, "results"), read, retry=_ONCE, job_id=job_id, keep=keep)
+            except (AnswerLostError, ProtocolError) as error:
+                raise ResultLostError(f"broke off ({type(error).__name__})", job_id=job_id) from None
+
+        return _PATIENT.run(ask, Deadline(self.request_timeout, self.clock))
 
     def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
         """Return the texts of the interim results so far, in the order the server gives them."""
@@ -363,6 +397,7 @@ class RuntimeClient:
         retry: RetryPolicy = _PATIENT,
         job_id: str | None = None,
         deadline: Deadline | None = None,
+        keep: Callable[[bytes], object] | None = None,
     ) -> T:
         """Send a request and return what `read` finds in the answer; one that cannot be read is asked for again."""
         deadline = deadline or Deadline(self.request_timeout, self.clock)
@@ -370,7 +405,9 @@ class RuntimeClient:
         def send(access: Access) -> T:
             sent = {**access.headers, **({"Content-Type": "application/json"} if body else {}), **(headers or {})}
             url = access.base_url + path
-            answer = self._transport.exchange(method, url, deadline=deadline, headers=sent, params=params, body=body)
+            answer = self._transport.exchange(
+                method, url, deadline=deadline, headers=sent, params=params, body=body, keep=keep
+            )
             if answer.status >= 300:
                 secrets = (*self.credentials.secrets, *access.secrets)
                 raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, secrets=secrets)

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
-from prefect_runtime.client import accounts, primitives, submission
+from prefect_runtime.client import accounts, primitives, submission, usage
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.preview import preview
 from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
 from prefect_runtime.client.request import (
     Card,
@@ -51,6 +52,10 @@ class RuntimeService:
         backend: What to run on if a call does not say: a name, names in order of preference, or "least_busy".
         settle_seconds: How long a job whose answer was lost may take to turn up in the server's list; None: 0 on the
             local channel, 300 elsewhere.
+        guard_usage: Refuse a job that is estimated to take more seconds than the instance has left, where it has a
+            limit (IBM Quantum Platform): one more request a job.
+        generation: Of the primitives: the server's own programs, or "client": IBM's client builds a program for
+            ``executor`` here (extra ``ibm``).
         request_timeout: Total time for one request with its retries, in seconds.
     """
 
@@ -60,12 +65,18 @@ class RuntimeService:
         *,
         backend: str | Sequence[str] | None = None,
         settle_seconds: float | None = None,
+        guard_usage: bool = False,
+        generation: Literal["server", "client"] = "server",
         request_timeout: float = REQUEST_SECONDS,
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
+        if generation not in ("server", "client"):
+            raise ConfigurationError(f"primitives: {generation!r} is none of 'server', 'client'.")
         self.credentials = credentials or Credentials()
         self._asked_backend = check_backend(backend)
         self._settle = settle_seconds
+        self._guard_usage = guard_usage
+        self._client_side = generation == "client"
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
         self._backends = Backends(self._account)
         self._release = weakref.finalize(self, accounts.release, self._account)
@@ -117,7 +128,7 @@ class RuntimeService:
         private: bool = False,
         idempotency_key: str | None = None,
         on_existing: Literal["attach", "new"] = "attach",
-        optimization_level: int = 2,
+        optimization_level: int | None = 2,
     ) -> RuntimeJob:
         """Run a program and return its job; for one request there is one job, whatever the network does.
 
@@ -137,7 +148,7 @@ class RuntimeService:
             private: The server shows no inputs, and the result once.
             idempotency_key: Names the request: everybody who asks for the same under this name gets the same job.
             on_existing: "attach" to the job of an equal request, or "new" to make another one in any case.
-            optimization_level: For transpiling, 0 to 3.
+            optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
 
         Raises:
             ConfigurationError: Something that cannot work; nothing was sent.
@@ -211,7 +222,7 @@ class RuntimeService:
         private: bool = False,
         idempotency_key: str | None = None,
         on_existing: Literal["attach", "new"] = "attach",
-        optimization_level: int = 2,
+        optimization_level: int | None = 2,
     ) -> Request:
         """Return a checked request, ready to be submitted; see `run` for the arguments. Sends nothing.
 
@@ -224,8 +235,8 @@ class RuntimeService:
             raise ConfigurationError("inputs: must be a mapping from argument names to values.")
         if on_existing not in ("attach", "new"):
             raise ConfigurationError(f"on_existing: {on_existing!r} is none of 'attach', 'new'.")
-        if optimization_level not in (0, 1, 2, 3):
-            raise ConfigurationError(f"optimization_level: must be 0, 1, 2 or 3; got {optimization_level!r}.")
+        if optimization_level not in (None, 0, 1, 2, 3):
+            raise ConfigurationError(f"optimization_level: must be 0, 1, 2, 3 or None; got {optimization_level!r}.")
         if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
             raise ConfigurationError("idempotency_key: must be a text that is not empty.")
         check_seconds("max_execution_time", max_execution_time)
@@ -251,19 +262,84 @@ class RuntimeService:
             idempotency_key=idempotency_key,
             on_existing=on_existing,
             others={name: value for name, value in others.items() if value is not None},
+            client_side=self._client_side and primitives.is_primitive(program_id, inputs),
         )
 
     def submit(self, request: Request, journal: Journal) -> Card:
         """Return the card of a request's one job, made or found; `journal` is where it is kept."""
 
         def prepare() -> Prepared:
-            if primitives.is_primitive(request.program_id, request.inputs):
-                choose = lambda: self._backends.choose(request.backend)  # noqa: E731
-                return primitives.Preparation(request.program_id, request.inputs, request.optimization_level, choose)()
-            self._check_program(request.program_id)
-            return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
+            prepared = self._prepare(request)
+            if self._guard_usage and self.client.counts_usage:
+                estimated = self._estimate(request, prepared)
+                limits = [estimated.seconds if estimated else None, request.others.get("cost")]
+                usage.check_left(self.client.usage(), min((one for one in limits if one is not None), default=None))
+            return prepared
 
         return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
+
+    def _prepare(self, request: Request) -> Prepared:
+        if primitives.is_primitive(request.program_id, request.inputs):
+            choose = lambda: self._backends.choose(request.backend)  # noqa: E731
+            prepare = primitives.Preparation(
+                request.program_id,
+                request.inputs,
+                request.optimization_level,
+                choose,
+                client_side=request.client_side,
+            )
+            return prepare()
+        self._check_program(request.program_id)
+        return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
+
+    def _estimate(self, request: Request, prepared: Prepared) -> usage.UsageEstimate | None:
+        if not prepared.pubs:
+            return None
+        options = request.inputs.get("options") or {}
+        level = options.get("resilience_level", request.inputs.get("resilience_level"))
+        return usage.estimate(prepared.pubs, options, self._backends.known(prepared.backend or ""), level)
+
+    def preview(self, request: Request) -> dict[str, Any]:
+        """Return what `submit` would send, in sizes and numbers, and what it will take; sends no job.
+
+        Returns:
+            Plain data: program_id, backend, options, tags, transpiled, params_bytes, pubs, usage (see `estimate_usage`)
+            and remaining_seconds of the instance, None where it has no limit.
+
+        Raises:
+            ConfigurationError: It could not be sent.
+        """
+        prepared = self._prepare(request)
+        left = usage.remaining_seconds(self.client.usage()) if self.client.counts_usage else None
+        return preview(request, prepared, self._estimate(request, prepared), left)
+
+    def estimate_usage(
+        self,
+        program_id: str,
+        pubs: Sequence[Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        backend: str | Sequence[str] | None = None,
+        optimization_level: int | None = 2,
+    ) -> usage.UsageEstimate:
+        """Return the seconds of a QPU that PUBs will take, by IBM's published formula, and their parts.
+
+        Args:
+            program_id: "sampler" or "estimator".
+            pubs: As for `run`.
+            options: The primitive's options.
+            backend: As for `run`.
+            optimization_level: As for `run`.
+
+        Raises:
+            ConfigurationError: Something that could not be run, or Qiskit is not installed.
+        """
+        inputs = {"pubs": pubs, "options": dict(options or {})}
+        request = self.request(program_id, inputs, backend=backend, optimization_level=optimization_level)
+        estimated = self._estimate(request, self._prepare(request))
+        if estimated is None:
+            raise ConfigurationError("usage: can be estimated for sampler and estimator only, and where Qiskit is.")
+        return estimated
 
     def _check_program(self, program_id: str) -> None:
         """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""

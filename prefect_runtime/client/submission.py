@@ -105,6 +105,7 @@ def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -
             "inputs": request.inputs,
             "optimization_level": request.optimization_level,
             "others": dict(request.others),
+            **({"primitives": "client"} if request.client_side else {}),
         },
         place="request",
     )
@@ -215,7 +216,7 @@ class _Submission:
 
     def _body(self, card: Card, prepared: Prepared) -> dict[str, Any]:
         request, credentials = self._request, self._client.credentials
-        body: dict[str, Any] = {"program_id": request.program_id}
+        body: dict[str, Any] = {"program_id": prepared.program_id or request.program_id}
         if prepared.backend is not None:
             body["backend"] = prepared.backend
         if credentials.channel == "classic" and credentials.instance:

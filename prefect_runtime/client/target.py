@@ -1,4 +1,4 @@
-"""From a backend's documents to Qiskit's `Target`, and whether a circuit fits one. Imported within `client` only.
+"""From a backend's documents to Qiskit's `Target`. Imported within `client` only.
 
 Qiskit is imported when a target is built, not before.
 
@@ -17,6 +17,9 @@ Qubits = tuple[int, ...]
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "": 1.0}
 _HERTZ = {"GHz": 1e9, "MHz": 1e6, "kHz": 1e3, "Hz": 1.0, "": 1.0}
 _TIMES = frozenset({"T1", "T2", "readout_length", "gate_length"})
+FRACTIONAL_GATES = frozenset({"rx", "rzz"})
+"""Gates of a device that take any angle. Source: `is_fractional_gate`, qiskit-ibm-runtime 0.51."""
+
 _TIMING_CONSTRAINTS = ("granularity", "min_length", "pulse_alignment", "acquire_alignment")
 
 
@@ -150,33 +153,14 @@ def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return numbers
 
 
-def is_isa(circuit: Any, target: Any) -> bool:
-    """Return True if the circuit runs on the target unchanged: each instruction is supported on its very qubits."""
-    if target.num_qubits is not None and circuit.num_qubits > target.num_qubits:
-        return False
-    return _fits(circuit, list(range(circuit.num_qubits)), target)
+def without_fractional_gates(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration for transpiling to: of a device, without the gates that take only some of the angles.
 
-
-def _fits(circuit: Any, physical: list[int], target: Any) -> bool:
-    """Tell whether a circuit or a block of control flow fits, its qubits being these physical ones."""
-    from qiskit.circuit import ControlFlowOp
-
-    number = dict(zip(circuit.qubits, physical, strict=True))
-    for instruction in circuit.data:
-        operation = instruction.operation
-        qubits = [number[qubit] for qubit in instruction.qubits]
-        if isinstance(operation, ControlFlowOp):
-            if not target.instruction_supported(operation.name):
-                return False
-            if not all(_fits(block, qubits, target) for block in operation.blocks):
-                return False
-        # Barriers and classical assignments do nothing to a qubit, and no target lists them.
-        elif operation.name not in {"barrier", "store"} and not _supported(operation, qubits, target):
-            return False
-    return True
-
-
-def _supported(operation: Any, qubits: list[int], target: Any) -> bool:
-    if operation.name in {"break_loop", "continue_loop"}:
-        return bool(target.instruction_supported(operation.name))
-    return bool(target.instruction_supported(operation.name, tuple(qubits), parameters=list(operation.params) or None))
+    ``rzz`` of a device is calibrated for angles from 0 to pi/2, and no pass of Qiskit's own keeps to that. IBM's client
+    leaves these gates out too, unless it is asked for them.
+    """
+    if configuration.get("simulator"):
+        return dict(configuration)
+    basis_gates = [name for name in configuration.get("basis_gates") or () if name not in FRACTIONAL_GATES]
+    gates = [gate for gate in configuration.get("gates") or () if gate["name"] not in FRACTIONAL_GATES]
+    return {**configuration, "basis_gates": basis_gates, "gates": gates}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -86,8 +86,11 @@ class Transport:
         headers: Mapping[str, str],
         params: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
+        keep: Callable[[bytes], object] | None = None,
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
+
+        `keep` is called with each piece of an answer that says 200, as soon as it has come.
 
         Raises:
             ConnectFailedError: Nothing was sent.
@@ -112,7 +115,7 @@ class Transport:
                 stream=True,
             )
             with response:
-                return self._read(response, deadline, where)
+                return self._read(response, deadline, where, keep if response.status_code == 200 else None)
         except requests.RequestException as error:
             raise self._translate(error, where) from None
         except OSError as error:  # requests' own word for a CA bundle that is not there
@@ -120,12 +123,16 @@ class Transport:
         finally:
             current_deadline.reset(reset)
 
-    def _read(self, response: requests.Response, deadline: Deadline, where: str) -> Answer:
+    def _read(
+        self, response: requests.Response, deadline: Deadline, where: str, keep: Callable[[bytes], object] | None
+    ) -> Answer:
         """Read the body piece by piece: a server that drips cannot hold us past the deadline."""
         body = bytearray()
         try:
             while chunk := response.raw.read1(_CHUNK):
                 body += chunk
+                if keep is not None:
+                    keep(chunk)
                 if len(body) > MAX_ANSWER_BYTES:
                     raise ProtocolError(f"{where}: the answer is larger than {MAX_ANSWER_BYTES} bytes.")
                 if deadline.expired:

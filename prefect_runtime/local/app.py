@@ -64,6 +64,7 @@ class Runtime:
     token_seconds: float = tokens.LIFE_SECONDS
     max_pending: int = MAX_PENDING
     max_streams: int = MAX_STREAMS
+    usage_limit_seconds: float | None = None
     open_requests: int = 0
     open_streams: int = 0
     last_request: float = 0.0

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_runtime.local.store import CANCELLED, COMPLETED, QUEUED, RAN_TOO_LONG, RUNNING, Job
 from prefect_runtime.local.uploads import Program
-from prefect_runtime.local.worker import BUILT_IN
+from prefect_runtime.local.worker import BUILT_IN, UNLISTED
 from prefect_runtime.wire.models import parse_time
 
 NETWORK = ("ibm-q", "open", "main")
@@ -85,4 +85,5 @@ def built_in_documents() -> list[dict[str, Any]]:
             "spec": {},
         }
         for name in BUILT_IN
+        if name not in UNLISTED
     ]

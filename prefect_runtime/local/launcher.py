@@ -55,6 +55,7 @@ class Settings:
         allow_hosts: Names under which clients ask for this server, besides its address and this machine's name.
         max_pending: Jobs that may be queued or running; the next one is told to wait.
         same_user: Run uploaded programs as this user also where it is root; else they get users of their own.
+        usage_limit_seconds: What the platform dialect says that its instance may use; nothing is held to it.
     """
 
     data_dir: Path
@@ -70,6 +71,7 @@ class Settings:
     allow_hosts: tuple[str, ...] = ()
     max_pending: int = MAX_PENDING
     same_user: bool = False
+    usage_limit_seconds: float | None = None
 
 
 def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None] | None = None) -> None:
@@ -180,6 +182,7 @@ def _run(
         max_pending=settings.max_pending,
         instance=found.instance,
         token_seconds=settings.token_seconds,
+        usage_limit_seconds=settings.usage_limit_seconds,
     )
     discovery = settings.data_dir / "runtime.json"
 

@@ -121,7 +121,11 @@ def _instance_routes(routes: APIRouter, runtime: Runtime) -> None:
     @routes.get("/instances/usage")
     def usage() -> dict[str, Any]:
         consumed = runtime.store.seconds_run()
-        return {"instance_id": instance_crn(runtime.token), "plan_id": PLAN, "usage_consumed_seconds": consumed}
+        found = {"instance_id": instance_crn(runtime.token), "plan_id": PLAN, "usage_consumed_seconds": consumed}
+        limit = runtime.usage_limit_seconds
+        if limit is None:
+            return found
+        return {**found, "usage_limit_seconds": limit, "usage_limit_reached": consumed >= limit}
 
     @routes.get("/tags")
     def tags(search: str = "", type: str = "job") -> dict[str, Any]:

@@ -51,8 +51,12 @@ NEWS_SECONDS = 0.01
 BUILT_IN = {
     "sampler": "prefect_runtime.local.programs.sampler",
     "estimator": "prefect_runtime.local.programs.estimator",
+    "executor": "prefect_runtime.local.programs.executor",
 }
 """Programs that are there without an upload, and where they are."""
+
+UNLISTED = frozenset({"executor"})
+"""Those that people do not call: IBM's client-side primitives do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

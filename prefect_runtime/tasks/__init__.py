@@ -9,6 +9,7 @@ room below, and the rest must not be. Nothing is cached: a cached status is a wr
     job         its log, its interim results, its status; cancelling it
     many        waiting for many jobs; in the order in which they end
     together    execute: all of them; when a retry is safe
+    usage       what a job will cost, before there is one
     note        what the tasks write on a job's card
 """
 
@@ -16,11 +17,13 @@ from prefect_runtime.tasks.job import cancel_job, fetch_logs, iter_results, job_
 from prefect_runtime.tasks.many import as_completed, wait_for_jobs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
 from prefect_runtime.tasks.together import execute, retry_if_safe
+from prefect_runtime.tasks.usage import estimate_usage
 from prefect_runtime.tasks.wait import fetch_result, wait_for_final_state
 
 __all__ = [
     "as_completed",
     "cancel_job",
+    "estimate_usage",
     "execute",
     "fetch_logs",
     "fetch_result",

@@ -31,7 +31,8 @@ def run_program(
     private: bool = False,
     idempotency_key: str | None = None,
     on_existing: OnExisting = "attach",
-) -> str:
+    dry_run: bool = False,
+) -> str | dict[str, Any]:
     """Run a program and return the id of its job, as soon as the runtime has it.
 
     One request makes one job. Executed again (a retry of this task or of a task around it, a flow run run again), the
@@ -50,6 +51,7 @@ def run_program(
         private: The runtime shows no inputs, and the result once.
         idempotency_key: Names the request beyond this flow run, for instance ``"calibration-2026-11-22"``.
         on_existing: "attach" to the job of an equal request, or "new" to make another one in any case.
+        dry_run: Send nothing, and return what would be sent and what it will take (`RuntimeService.preview`).
 
     Raises:
         ConfigurationError: Something that cannot work; nothing was sent.
@@ -72,6 +74,7 @@ def run_program(
         private=private,
         idempotency_key=idempotency_key,
         on_existing=on_existing,
+        dry_run=dry_run,
         _unknown_options=given,
     )
 
@@ -83,7 +86,7 @@ def run_sampler(
     *,
     shots: int | None = None,
     backend: str | Sequence[str] | None = None,
-    optimization_level: int = 2,
+    optimization_level: int | None = 2,
     options: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     max_execution_time: float | None = None,
@@ -92,7 +95,8 @@ def run_sampler(
     private: bool = False,
     idempotency_key: str | None = None,
     on_existing: OnExisting = "attach",
-) -> str:
+    dry_run: bool = False,
+) -> str | dict[str, Any]:
     """Sample circuits and return the id of the job; its result is a Qiskit `PrimitiveResult`.
 
     Args:
@@ -102,7 +106,7 @@ def run_sampler(
             pass through unchanged.
         shots: Repetitions for PUBs that do not say; 4096 if None.
         backend: A name, names in order of preference, or "least_busy"; the block's if None.
-        optimization_level: For transpiling, 0 to 3.
+        optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
         options: The sampler's options.
         tags: See `run_program`, as all that follows.
         max_execution_time: In seconds.
@@ -111,6 +115,7 @@ def run_sampler(
         private: The runtime shows no inputs, and the result once.
         idempotency_key: Names the request beyond this flow run.
         on_existing: "attach" or "new".
+        dry_run: See `run_program`.
 
     Raises:
         ConfigurationError: Something that cannot work; nothing was sent.
@@ -121,7 +126,7 @@ def run_sampler(
     return _submit(
         credentials,
         "sampler",
-        _primitive_inputs(pubs, options, "default_shots", shots),
+        primitive_inputs(pubs, options, "default_shots", shots),
         backend=backend,
         optimization_level=optimization_level,
         tags=tags,
@@ -131,6 +136,7 @@ def run_sampler(
         private=private,
         idempotency_key=idempotency_key,
         on_existing=on_existing,
+        dry_run=dry_run,
     )
 
 
@@ -141,7 +147,7 @@ def run_estimator(
     *,
     precision: float | None = None,
     backend: str | Sequence[str] | None = None,
-    optimization_level: int = 2,
+    optimization_level: int | None = 2,
     options: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     max_execution_time: float | None = None,
@@ -150,7 +156,8 @@ def run_estimator(
     private: bool = False,
     idempotency_key: str | None = None,
     on_existing: OnExisting = "attach",
-) -> str:
+    dry_run: bool = False,
+) -> str | dict[str, Any]:
     """Estimate expectation values and return the id of the job; its result is a Qiskit `PrimitiveResult`.
 
     Args:
@@ -158,7 +165,7 @@ def run_estimator(
         pubs: ``(circuit, observables, parameter values, precision)``, the last two optional; see `run_sampler`.
         precision: Target standard error for PUBs that do not say; 1/64 if None.
         backend: A name, names in order of preference, or "least_busy"; the block's if None.
-        optimization_level: For transpiling, 0 to 3.
+        optimization_level: For transpiling, 0 to 3; None to send circuits as they are, if the backend can run them.
         options: The estimator's options.
         tags: See `run_program`, as all that follows.
         max_execution_time: In seconds.
@@ -167,6 +174,7 @@ def run_estimator(
         private: The runtime shows no inputs, and the result once.
         idempotency_key: Names the request beyond this flow run.
         on_existing: "attach" or "new".
+        dry_run: See `run_program`.
 
     Raises:
         ConfigurationError: Something that cannot work; nothing was sent.
@@ -177,7 +185,7 @@ def run_estimator(
     return _submit(
         credentials,
         "estimator",
-        _primitive_inputs(pubs, options, "default_precision", precision),
+        primitive_inputs(pubs, options, "default_precision", precision),
         backend=backend,
         optimization_level=optimization_level,
         tags=tags,
@@ -187,12 +195,14 @@ def run_estimator(
         private=private,
         idempotency_key=idempotency_key,
         on_existing=on_existing,
+        dry_run=dry_run,
     )
 
 
-def _primitive_inputs(
+def primitive_inputs(
     pubs: Sequence[Any], options: Mapping[str, Any] | None, default_name: str, default: float | None
 ) -> dict[str, Any]:
+    """Return a primitive's inputs, its default for PUBs that do not say among the options."""
     chosen = dict(options or {})
     if default is not None:
         if isinstance(default, bool) or not isinstance(default, int | float) or default <= 0:
@@ -208,9 +218,10 @@ def _submit(
     *,
     tags: Sequence[str],
     max_execution_time: float | None,
+    dry_run: bool,
     _unknown_options: Mapping[str, Any] | None = None,
     **request: Any,
-) -> str:
+) -> str | dict[str, Any]:
     if _unknown_options:
         raise ConfigurationError(
             f"options: {sorted(_unknown_options)} not known; there are backend_name, log_level, image."
@@ -224,4 +235,6 @@ def _submit(
             max_execution_time=block.max_execution_time if max_execution_time is None else max_execution_time,
             **request,
         )
+        if dry_run:
+            return service.preview(checked)
         return service.submit(checked, journal.current_journal(Memory(service.memory))).job_id

@@ -41,15 +41,18 @@ def execute(
         wait: The longest pause between two queries, in seconds.
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
         decoder: Class that decodes the result, or where it is.
-        options: As for `run_sampler`, `run_estimator` or `run_program`.
+        options: As for `run_sampler`, `run_estimator` or `run_program`; with ``dry_run=True``, nothing is sent and what
+            would be is returned.
 
     Raises:
         RuntimeJobFailureError: The job failed.
         JobTimeoutError: Not final in time.
         QiskitRuntimeError: See the tasks.
     """
-    job_id = run_by_name(credentials, program_id, inputs_or_pubs, options)
-    return outcome(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout, decoder=decoder)
+    submitted = run_by_name(credentials, program_id, inputs_or_pubs, options)
+    if isinstance(submitted, dict):  # dry_run
+        return submitted
+    return outcome(credentials, submitted, timeout=timeout, wait=wait, on_timeout=on_timeout, decoder=decoder)
 
 
 def outcome(
@@ -85,15 +88,18 @@ def run_by_name(
     program_id: str,
     inputs_or_pubs: Mapping[str, Any] | Sequence[Any],
     options: Mapping[str, Any],
-) -> str:
-    """Submit with the task that takes these inputs and return the job's id."""
+) -> str | dict[str, Any]:
+    """Submit with the task that takes these inputs and return the job's id; with ``dry_run``, what that gives."""
+    submitted: str | dict[str, Any]
     if isinstance(inputs_or_pubs, Mapping):
-        return str(run_program(credentials, program_id, inputs_or_pubs, **options))
-    if program_id == "sampler":
-        return str(run_sampler(credentials, inputs_or_pubs, **options))
-    if program_id == "estimator":
-        return str(run_estimator(credentials, inputs_or_pubs, **options))
-    raise ConfigurationError(f"inputs: program {program_id!r} takes a mapping of arguments, not a list of PUBs.")
+        submitted = run_program(credentials, program_id, inputs_or_pubs, **options)
+    elif program_id == "sampler":
+        submitted = run_sampler(credentials, inputs_or_pubs, **options)
+    elif program_id == "estimator":
+        submitted = run_estimator(credentials, inputs_or_pubs, **options)
+    else:
+        raise ConfigurationError(f"inputs: program {program_id!r} takes a mapping of arguments, not a list of PUBs.")
+    return submitted
 
 
 def retry_if_safe(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

@@ -18,12 +18,22 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, ClassVar
 
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
+from prefect_runtime.wire.plain_values import PLAIN_REVIVERS
+from prefect_runtime.wire.spans import SPAN_TAGS, ExecutionSpan, ExecutionSpans, encode_span, read_span
 
 MAX_DECODED_BYTES = 512 * 1024 * 1024
-"""Largest array or circuit we unpack, in bytes (reliability.md, section 3a: one zlib string can hide any size)."""
+"""Most bytes that the compressed values of one text may unpack to, all together: one zlib string can hide any size.
+
+There is no limit to the ratio: shots of which all are alike compress a thousandfold."""
+
+_CLIENT_SIDE = ("sampler_v2", "estimator_v2")
+"""What the result of a program of a client-side primitive says it is the answer to (qiskit-ibm-runtime 0.51)."""
+
+_left: ContextVar[list[int] | None] = ContextVar("bytes that may still be unpacked", default=None)
 
 
 class RuntimeEncoder(json.JSONEncoder):
@@ -41,6 +51,10 @@ class RuntimeEncoder(json.JSONEncoder):
             return _tagged("complex", [o.real, o.imag])
         if isinstance(o, set | frozenset):
             return _tagged("set", list(o))
+        if isinstance(o, ExecutionSpan):
+            return _tagged(o.kind, encode_span(o))
+        if isinstance(o, ExecutionSpans):
+            return _tagged("ExecutionSpans", {"spans": list(o)})
         if isinstance(o, Mapping):
             return dict(o)
         numpy = sys.modules.get("numpy")
@@ -112,14 +126,29 @@ def encode_result(value: Any) -> str:
     return json.dumps(value, cls=RuntimeEncoder)
 
 
-def decode(text: str) -> Any:
+def decode(text: str, *, max_bytes: int | None = None) -> Any:
     """Return the value a tagged JSON text stands for.
+
+    Args:
+        text: The text.
+        max_bytes: Most bytes that its compressed values may unpack to, all together; None for `MAX_DECODED_BYTES`.
 
     Raises:
         json.JSONDecodeError: Not JSON.
-        ResultDecodeError: JSON, but a tag in it holds something else than it promises.
+        ResultDecodeError: JSON, but a tag in it holds something else than it promises, or too much.
     """
-    return json.loads(text, object_hook=_revive)
+    if _left.get() is not None:  # a text within a text
+        return json.loads(text, object_hook=_revive)
+    token = _left.set([MAX_DECODED_BYTES if max_bytes is None else max_bytes])
+    try:
+        value = json.loads(text, object_hook=_revive)
+        if isinstance(value, dict) and value.get("semantic_role") in _CLIENT_SIDE and "passthrough_data" in value:
+            from prefect_runtime.wire import client_side
+
+            return client_side.read(text, value, unpack)
+        return value
+    finally:
+        _left.reset(token)
 
 
 class MetadataDecoder(json.JSONDecoder):
@@ -130,7 +159,13 @@ class MetadataDecoder(json.JSONDecoder):
 
 
 class ResultDecoder:
-    """Turns the text of a result or interim result into a value. Subclass it and pass the *class* as ``decoder``."""
+    """Turns the text of a result or interim result into a value. Subclass it and pass the *class* as ``decoder``.
+
+    Attributes:
+        max_bytes: Most bytes that the compressed values of one text may unpack to; None for 512 MiB.
+    """
+
+    max_bytes: ClassVar[int | None] = None
 
     @classmethod
     def decode(cls, data: str) -> Any:
@@ -140,10 +175,10 @@ class ResultDecoder:
             data: The text as the server sent it.
 
         Raises:
-            ResultDecodeError: JSON, but a tag in it holds something else than it promises.
+            ResultDecodeError: JSON, but a tag in it holds something else than it promises, or too much.
         """
         try:
-            return decode(data)
+            return decode(data, max_bytes=cls.max_bytes)
         except json.JSONDecodeError:
             return data
         except (RecursionError, ValueError) as error:  # ValueError: a number with thousands of digits
@@ -170,8 +205,8 @@ def _qiskit_reviver(tag: str) -> Callable[[dict[str, Any]], Any] | None:
         return None
     try:
         from prefect_runtime.wire import qiskit_values
-    except ImportError:  # no Qiskit here: the value stays a plain dict, its arrays decoded
-        return None
+    except ImportError:  # no Qiskit here
+        return PLAIN_REVIVERS.get(tag)
     return qiskit_values.REVIVERS.get(tag)
 
 
@@ -235,18 +270,23 @@ def pack(data: bytes) -> str:
 
 
 def unpack(text: str) -> bytes:
-    """Undo `pack`, refusing what would unpack to more than `MAX_DECODED_BYTES`.
+    """Undo `pack`, refusing what would unpack to more than may be unpacked.
 
     Raises:
         ResultDecodeError: Not base64, not zlib, cut off, or too large.
     """
+    left = _left.get() or [MAX_DECODED_BYTES]
     try:
         stream = zlib.decompressobj()
-        data = stream.decompress(base64.b64decode(text, validate=True), MAX_DECODED_BYTES)
+        data = stream.decompress(base64.b64decode(text, validate=True), left[0] + 1)  # 0 would be no limit
     except (binascii.Error, ValueError, zlib.error) as error:
         raise ResultDecodeError(f"A compressed value in the answer cannot be read ({type(error).__name__}).") from None
-    if stream.unconsumed_tail:
-        raise ResultDecodeError(f"A compressed value in the answer is larger than {MAX_DECODED_BYTES} bytes.")
+    if len(data) > left[0]:
+        raise ResultDecodeError(
+            f"A compressed value in the answer is larger than {left[0]} bytes, which is what may still be unpacked of "
+            "all of it. A decoder with a larger max_bytes reads it."
+        )
+    left[0] -= len(data)
     if not stream.eof:
         raise ResultDecodeError("A compressed value in the answer is cut off.")
     return data
@@ -257,4 +297,6 @@ _REVIVERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "complex": lambda obj: complex(*obj["__value__"]),
     "set": lambda obj: {tuple(item) if isinstance(item, list) else item for item in obj["__value__"]},
     "ndarray": _revive_array,
+    "ExecutionSpans": lambda obj: ExecutionSpans(obj["__value__"]["spans"]),
+    **dict.fromkeys(SPAN_TAGS, read_span),
 }

@@ -22,6 +22,7 @@ The seed's names are the trunk; the rest says what a caller can do next, never w
        │  ├─ RuntimeDuplicateProgramError 409
        │  └─ ServerError                  5xx
        ├─ SubmissionUnknownError          cannot prove whether a job exists  .key
+       ├─ UsageLimitError                 more than the instance has left  .needed_seconds .remaining_seconds
        ├─ IdempotencyConflictError        same idempotency_key, another request  .key
        ├─ RuntimeJobFailureError          .reason .reason_code
        │  └─ RuntimeJobMaxTimeoutError    ran longer than max_execution_time
@@ -249,6 +250,28 @@ class SubmissionUnknownError(QiskitRuntimeError):
     ) -> None:
         super().__init__(message, job_id=job_id, retryable=retryable)
         self.key = key
+
+
+class UsageLimitError(QiskitRuntimeError):
+    """The instance has fewer seconds left than the request is estimated to take; nothing was sent.
+
+    Attributes:
+        needed_seconds: The estimate; None if there is none.
+        remaining_seconds: What the instance has left.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        needed_seconds: float | None = None,
+        remaining_seconds: float = 0.0,
+        job_id: str | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, retryable=retryable)
+        self.needed_seconds = needed_seconds
+        self.remaining_seconds = remaining_seconds
 
 
 class IdempotencyConflictError(QiskitRuntimeError):

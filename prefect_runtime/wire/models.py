@@ -79,6 +79,7 @@ class JobDocument:
         session_id: Session of the job.
         usage_seconds: Charged QPU seconds, where known.
         running_seconds: How long the server thinks that it will run, where it says so.
+        private: Whether the server hides its inputs, and shows its result once.
     """
 
     id: str
@@ -97,6 +98,7 @@ class JobDocument:
     session_id: str | None = None
     usage_seconds: float | None = None
     running_seconds: float | None = None
+    private: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -159,8 +161,9 @@ class JobDocument:
             tags=_texts(doc.get("tags")),
             params=doc.get("params"),
             session_id=_text(doc.get("session_id")) or None,
-            usage_seconds=_usage(doc.get("usage")),
             running_seconds=_float(doc.get("estimated_running_time_seconds")),
+            usage_seconds=charged_seconds(doc.get("usage")),
+            private=doc.get("private") is True,
         )
 
     def inputs_json(self) -> str:
@@ -190,7 +193,11 @@ def _program_id(doc: Mapping[str, Any]) -> str:
     return _text(program or doc.get("program_id"))
 
 
-def _usage(value: Any) -> float | None:
+def charged_seconds(value: Any) -> float | None:
+    """Return the seconds in the ``usage`` of a job or of its metrics; None if it does not say.
+
+    Source: IBM's REST API, versions 2026-02-01 to 2026-04-15.
+    """
     if not isinstance(value, Mapping):
         return None
     for name in ("qpu_charge_time_seconds", "quantum_seconds", "seconds"):  # newest API version first

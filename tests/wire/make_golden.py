@@ -3,7 +3,7 @@
 In a virtual environment of its own, because its pins are not ours::
 
     python -m venv /tmp/golden && /tmp/golden/bin/pip install 'qiskit-ibm-runtime==0.51.*'
-    /tmp/golden/bin/python tests/wire/make_golden.py
+    /tmp/golden/bin/python tests/wire/make_golden.py [NAME ...]
 
 Each file says where it came from. The values are here, so that test_golden.py encodes the same ones.
 """
@@ -102,8 +102,38 @@ VALUES: dict[str, Callable[[], Any]] = {
 """What is encoded, by the name of its file."""
 
 
+def spans() -> Any:
+    """Return execution spans of every kind there is, as IBM's own classes."""
+    from qiskit_ibm_runtime.execution_span import (
+        DoubleSliceSpan,
+        ExecutionSpans,
+        SliceSpan,
+        TwirledSliceSpan,
+        TwirledSliceSpanV2,
+    )
+
+    def moment(second: int) -> dt.datetime:
+        return dt.datetime(2026, 1, 2, 3, 4, second, tzinfo=dt.UTC)
+
+    return ExecutionSpans(
+        [
+            DoubleSliceSpan(
+                moment(0), moment(5), {0: ((3, 2, 10), slice(1, 4), slice(0, 7)), 2: ((9,), slice(0, 1), slice(2, 9))}
+            ),
+            SliceSpan(moment(5), moment(6), {1: ((2, 5), slice(3, 8))}),
+            TwirledSliceSpan(moment(6), moment(8), {0: ((4, 3, 5), True, slice(2, 9), slice(1, 4))}),
+            TwirledSliceSpan(moment(7), moment(8), {0: ((3, 4, 5), False, slice(2, 9), slice(1, 4))}),
+            TwirledSliceSpanV2(moment(8), moment(9), {1: ((4, 2, 3, 5), True, slice(3, 20), slice(0, 5), 18)}),
+        ]
+    )
+
+
+IBMS_OWN: dict[str, Callable[[], Any]] = {"execution_spans": spans}
+"""What only IBM's client has classes for: read by ours into classes of its own."""
+
+
 def main() -> None:
-    """Write the files."""
+    """Write the files, or only those that are named."""
     import qiskit_ibm_runtime
     from qiskit_ibm_runtime.json import RuntimeEncoder
 
@@ -115,8 +145,11 @@ def main() -> None:
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "python": ".".join(map(str, sys.version_info[:3])),
     }
-    for name, make in VALUES.items():
-        origin = f"json.dumps(VALUES[{name!r}](), cls=qiskit_ibm_runtime.RuntimeEncoder), by tests/wire/make_golden.py"
+    chosen = sys.argv[1:] or [*VALUES, *IBMS_OWN]
+    for name in chosen:
+        table = "VALUES" if name in VALUES else "IBMS_OWN"
+        make = (VALUES | IBMS_OWN)[name]
+        origin = f"json.dumps({table}[{name!r}](), cls=qiskit_ibm_runtime.RuntimeEncoder), by tests/wire/make_golden.py"
         golden = {"origin": origin, "versions": versions, "text": json.dumps(make(), cls=RuntimeEncoder)}
         (GOLDEN / f"{name}.json").write_text(json.dumps(golden, indent=2) + "\n")
 

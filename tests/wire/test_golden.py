@@ -23,6 +23,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 from prefect_runtime.wire.codec import decode, encode_result
+from prefect_runtime.wire.spans import ExecutionSpans
 
 NAMES = sorted(make_golden.VALUES)
 HOLDS_QPY = {"circuit", "circuit_parameter", "sampler_pub", "estimator_pub"}
@@ -79,11 +80,12 @@ def plain(value: Any) -> Any:
 
 
 def test_there_is_a_golden_file_for_every_value_and_no_other() -> None:
-    assert sorted(path.stem for path in make_golden.GOLDEN.glob("*.json")) == NAMES
+    found = sorted(path.stem for path in make_golden.GOLDEN.glob("*.json"))
+    assert found == sorted([*NAMES, *make_golden.IBMS_OWN])
     assert set(DIFFERS) <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *make_golden.IBMS_OWN])
 def test_every_golden_file_says_where_it_came_from(name: str) -> None:
     found = golden(name)
     assert "qiskit_ibm_runtime.RuntimeEncoder" in found["origin"]
@@ -127,3 +129,33 @@ def test_the_comparison_sees_into_what_is_compressed() -> None:
     one, other = (encode_result(np.full(3, number)) for number in (1.0, 2.0))
     assert unpacked(one) != unpacked(other)
     assert "NUMPY" in unpacked(one)
+
+
+def test_execution_spans_are_read_into_our_own_classes_and_written_as_they_came() -> None:
+    text = golden("execution_spans")["text"]
+    spans = decode(text)
+    assert isinstance(spans, ExecutionSpans)
+    assert encode_result(spans) == text
+    assert decode(encode_result({"execution": {"execution_spans": spans}})) == {"execution": {"execution_spans": spans}}
+    assert [span.kind for span in spans[1:3]] == ["ExecutionSpan", "TwirledSliceSpan"]
+    assert (spans.duration, spans.pub_idxs, spans[0].duration) == (9.0, [0, 1, 2], 5.0)
+
+
+@pytest.mark.filterwarnings("ignore")  # IBM's imports
+def test_execution_spans_hold_the_same_shots_as_ibms_own() -> None:
+    pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
+    ours, theirs = decode(golden("execution_spans")["text"]), make_golden.spans()
+    assert len(ours) == len(theirs) == 5
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.start, one.stop, one.pub_idxs) == (other.start, other.stop, other.pub_idxs)
+        # IBM says that this is the size; its TwirledSliceSpanV2 counts shots beyond the PUB's own too.
+        assert one.size == sum(other.mask(pub).sum() for pub in other.pub_idxs)
+        for pub in range(3):
+            assert one.contains_pub(pub) == other.contains_pub(pub)
+            assert one.filter_by_pub(pub).pub_idxs == ([pub] if other.contains_pub(pub) else [])
+            if one.contains_pub(pub):
+                mine, wanted = one.mask(pub), other.mask(pub)
+                assert (mine.shape, mine.tolist()) == (wanted.shape, wanted.tolist())
+            else:
+                with pytest.raises(KeyError):
+                    one.mask(pub)

@@ -11,6 +11,8 @@ import datetime as dt
 import io
 import json
 import math
+import subprocess
+import sys
 import zlib
 from typing import Any
 
@@ -18,13 +20,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qiskit.primitives.containers import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 
 from prefect_runtime.wire import codec
 from prefect_runtime.wire.codec import ResultDecoder, RuntimeEncoder, decode, encode_inputs, encode_result
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
 
 INF, NAN = math.inf, math.nan
-TAGS = sorted(codec.QISKIT_TAGS | {"ndarray", "complex", "set", "datetime", "nobody's"})
+TAGS = sorted(
+    codec.QISKIT_TAGS | codec.SPAN_TAGS | {"ExecutionSpans", "ndarray", "complex", "set", "datetime", "nobody's"}
+)
 
 
 def round_trip(value: Any) -> Any:
@@ -180,6 +185,7 @@ def test_a_tag_that_is_not_ours_stays_a_plain_dict(tag: Any) -> None:
         ("QuantumCircuit", 5), ("QuantumCircuit", "x"), ("QuantumCircuit", codec.pack(b"no qpy")),
         ("BitArray", {}), ("BitArray", {"array": 5, "num_bits": 3}), ("DataBin", {"fields": 5, "shape": []}),
         ("PrimitiveResult", {"pub_results": 5}), ("PubResult", []), ("BindingsArray", {"shape": [], "data": 5}),
+        ("ExecutionSpans", 5), ("DoubleSliceSpan", {"start": "now", "stop": "then", "data_slices": {}}),
         ("ObservablesArray", {"QQ": 1}), ("SamplerPubResult", {"nonsense": 1}),
     ],
 )  # fmt: skip
@@ -195,7 +201,9 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["data", "array", "num_bits", "shape", "fields", "pub_results", "metadata", "coeffs", "x"]),
+            st.sampled_from(
+                ["data", "array", "num_bits", "shape", "fields", "pub_results", "metadata", "coeffs", "spans", "x"]
+            ),
             inner,
             max_size=4,
         )
@@ -224,6 +232,58 @@ def test_what_unpacks_to_more_than_the_limit_is_refused(monkeypatch: pytest.Monk
         codec.unpack(codec.pack(b"\0" * 1001))
     with pytest.raises(ResultDecodeError, match="larger"):
         ResultDecoder.decode(tagged("ndarray", codec.pack(b"\0" * 50_000_000)))
+
+
+def test_many_small_values_that_unpack_to_more_than_the_limit_together_are_refused() -> None:
+    array = tagged("ndarray", codec._pack_array(np.zeros(50)))  # 400 bytes and a header of 128
+
+    class Small(ResultDecoder):
+        max_bytes = 1200
+
+    assert len(Small.decode(f"[{array}, {array}]")) == 2
+    with pytest.raises(ResultDecodeError, match="larger than 144 bytes"):
+        Small.decode(f"[{array}, {array}, {array}]")
+    assert len(Small.decode(f"[{array}, {array}]")) == 2  # the next text has all of it again
+    assert len(ResultDecoder.decode(f"[{array}, {array}, {array}]")) == 3
+
+
+_READ = """
+import json, sys
+sys.modules["qiskit"] = None  # an import of it fails
+from prefect_runtime.wire.codec import ResultDecoder
+from prefect_runtime.wire.plain_values import get_counts
+result = ResultDecoder.decode(sys.stdin.read())
+first, second = result["pub_results"]
+print(json.dumps([
+    get_counts(first["data"]["c"]), get_counts(first["data"]["wide"], (1,)), first["metadata"],
+    second["data"]["evs"].tolist(), str(result["metadata"]["when"]), first["data"]["c"]["array"].dtype.name,
+]))
+"""
+
+
+def test_results_are_plain_data_where_there_is_no_qiskit() -> None:
+    wide = BitArray(np.array([[[0, 1], [0, 1]], [[1, 2], [0, 3]]], dtype=np.uint8), 9)
+    result = PrimitiveResult(
+        [
+            SamplerPubResult(
+                DataBin(c=BitArray(np.array([[1], [2], [1]], dtype=np.uint8), 2), wide=wide), {"shots": 3}
+            ),
+            PubResult(DataBin(evs=np.array([0.5, -1.0]))),
+        ],
+        {"when": dt.datetime(2024, 1, 2)},
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _READ], input=encode_result(result), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [
+        {"01": 2, "10": 1},
+        wide[1].get_counts(),
+        {"shots": 3},
+        [0.5, -1.0],
+        "2024-01-02 00:00:00",
+        "uint8",
+    ]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 8])

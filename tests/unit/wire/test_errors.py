@@ -38,6 +38,8 @@ EXAMPLES: dict[str, Any] = {
     "key": "prt1-x",
     "reason": "because",
     "reason_code": 1305,
+    "needed_seconds": 12.5,
+    "remaining_seconds": 7.5,
 }
 RETRYABLE = {
     "TransportError",

@@ -1,0 +1,55 @@
+"""Results of the program ``executor`` that client-side primitives asked for -> `PrimitiveResult`, by IBM's decoders.
+
+Such a result says what it is the answer to (``semantic_role``) and carries what is needed to put it together, so that
+any process can, with the extra ``ibm``; without, it stays the plain data it is. Which code reads it is decided by the
+table here, never by a name in the payload. IBM's decoder unpacks arrays without a limit, so they are unpacked once
+before, within ours. Imported by codec.py when such a result is met.
+
+Source: `qiskit_ibm_runtime.decoders`, 0.51.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect_runtime.wire.errors import ResultDecodeError
+
+
+def read(text: str, value: dict[str, Any], unpack: Callable[[str], bytes]) -> Any:
+    """Return the `PrimitiveResult` of a client-side primitive; `value` itself where IBM's package is not installed.
+
+    Args:
+        text: The result as it came.
+        value: The same as plain data.
+        unpack: Undoes base64 and zlib, within what may still be unpacked.
+
+    Raises:
+        ResultDecodeError: It is no such result, or unpacks to too much.
+    """
+    try:
+        from qiskit_ibm_runtime.decoders.executor.decoder import ExecutorResultDecoder
+        from qiskit_ibm_runtime.decoders.executor_estimator.decoder import ClientSideEstimatorDecoder
+        from qiskit_ibm_runtime.decoders.executor_sampler.decoder import ClientSideSamplerResultDecoder
+    except ImportError:
+        return value
+    decoders = {"sampler_v2": ClientSideSamplerResultDecoder, "estimator_v2": ClientSideEstimatorDecoder}
+    _unpack_all(value, unpack)
+    try:
+        return decoders[value["semantic_role"]].decode(ExecutorResultDecoder.decode(text))
+    except Exception as error:  # noqa: BLE001 - a value that lies about itself fails in any way
+        raise ResultDecodeError(
+            f"The result of a client-side primitive cannot be put together ({type(error).__name__})."
+        ) from None
+
+
+def _unpack_all(value: Any, unpack: Callable[[str], bytes]) -> None:
+    if isinstance(value, dict):
+        if isinstance(value.get("data"), str) and {"shape", "dtype"} <= value.keys():
+            unpack(value["data"])
+            return
+        for one in value.values():
+            _unpack_all(one, unpack)
+    elif isinstance(value, list):
+        for one in value:
+            _unpack_all(one, unpack)

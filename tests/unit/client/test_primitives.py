@@ -1,0 +1,219 @@
+"""From PUBs as written to the parameters of IBM's sampler and estimator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+
+from prefect_runtime.client import primitives
+from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.request import Prepared
+from prefect_runtime.local.backends import describe
+from prefect_runtime.wire.codec import decode
+from prefect_runtime.wire.errors import ConfigurationError
+
+BELL = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n'
+
+
+def backend(name: str = "aer_simulator", **changes: Any) -> Backend:
+    documents = describe(name, calibration=1)
+    return Backend(name, configuration={**documents["configuration"], **changes}, properties=documents["properties"])
+
+
+def prepare(
+    program: str,
+    pubs: list[Any],
+    options: dict[str, Any] | None = None,
+    *,
+    on: Backend | None = None,
+    level: int | None = 1,
+    **inputs: Any,
+) -> Prepared:
+    read = primitives.read(program, {"pubs": pubs, "options": options or {}, **inputs})
+    return primitives.Preparation(program, read, level, lambda: on or backend())()
+
+
+def sent(*arguments: Any, **options: Any) -> Any:
+    return decode(prepare(*arguments, **options).params)
+
+
+def bell() -> QuantumCircuit:
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    return circuit
+
+
+def rotated() -> QuantumCircuit:
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    circuit.measure_all()
+    return circuit
+
+
+def test_parameters_have_the_names_and_the_order_of_ibms_client() -> None:
+    params = sent("sampler", [bell()])
+    assert list(params) == ["pubs", "options", "version", "support_qiskit"]
+    assert (params["version"], params["support_qiskit"]) == (2, True)
+    params = sent("estimator", [(bell().remove_final_measurements(inplace=False), "ZZ")], {"resilience_level": 2})
+    assert list(params) == ["pubs", "options", "version", "support_qiskit", "resilience_level"]
+    assert params["resilience_level"] == 2
+    assert params["options"] == {}
+
+
+def test_options_go_through_as_they_are_also_those_we_have_never_heard_of() -> None:
+    given = {"execution": {"rep_delay": 1e-4}, "experimental": {"new": [1]}, "twirling": {"enable_gates": True}}
+    assert sent("sampler", [bell()], given)["options"] == given
+    assert list(sent("sampler", [bell()], given)["options"]) == ["twirling", "execution", "experimental"]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int8, np.int32, np.int64, np.uint16, np.bool_])
+def test_numbers_of_every_width_are_taken(kind: Any) -> None:
+    pubs = [(rotated(), [kind(1)], np.int32(7)), (rotated(), np.ones((2, 1), dtype=kind), 8)]
+    params = sent("sampler", pubs, {"experimental": {"number": kind(1)}})
+    values = [pub[1] for pub in params["pubs"]]
+    assert [value.dtype for value in values] == [np.float64, np.float64]
+    assert [pub[2] for pub in params["pubs"]] == [7, 8]
+    assert params["options"]["experimental"]["number"] == 1
+    (pub,) = sent("estimator", [(rotated().remove_final_measurements(inplace=False), "Z", [1], np.float32(0.5))])[
+        "pubs"
+    ]
+    assert pub[3] == 0.5
+
+
+def test_a_circuit_that_does_not_fit_is_refused_by_its_pub_when_nothing_is_to_be_transpiled() -> None:
+    fits = QuantumCircuit(5)
+    fits.cx(0, 1)
+    fits.measure_all()
+    ahead = QuantumCircuit(5)
+    ahead.cx(0, 4)
+    ahead.measure_all()
+    with pytest.raises(ConfigurationError) as caught:
+        prepare("sampler", [fits, ahead], on=backend("generic_5q"), level=None)
+    assert str(caught.value).startswith(
+        "pubs[1]: generic_5q cannot run this circuit: the backend has 'cx', but not on qubits (0, 4). Nothing was sent."
+    )
+    assert prepare("sampler", [fits, ahead], on=backend("generic_5q")).notes["transpiled"].startswith("optimization")
+    assert prepare("sampler", [fits], on=backend("generic_5q"), level=None).notes["transpiled"].startswith("no:")
+
+
+def test_an_angle_that_a_device_does_not_have_is_refused_and_never_made_by_transpiling() -> None:
+    document = describe("generic_5q", calibration=1)["configuration"]
+    rzz = {"name": "rzz", "parameters": ["theta"], "coupling_map": [[0, 1]]}
+    on = backend("generic_5q", basis_gates=[*document["basis_gates"], "rzz"], gates=[*document["gates"], rzz])
+    circuit = QuantumCircuit(5)
+    circuit.rzz(3.0, 0, 1)
+    circuit.measure_all()
+    with pytest.raises(ConfigurationError, match=r"pubs\[0\].*'rzz' turns by 3"):
+        prepare("sampler", [circuit], on=on)
+    circuit.h(0)  # now it has to be transpiled
+    assert "rzz" not in prepare("sampler", [circuit], on=on).pubs[0].circuit.count_ops()
+
+
+def test_dynamical_decoupling_is_refused_for_dynamic_circuits() -> None:
+    circuit = QuantumCircuit(2, 1)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(1)
+    decoupled = {"dynamical_decoupling": {"enable": True}}
+    with pytest.raises(ConfigurationError, match=r"pubs\[1\].*dynamical decoupling"):
+        prepare("sampler", [bell(), circuit], decoupled)
+    assert prepare("sampler", [bell()], decoupled)
+    assert prepare("sampler", [circuit])
+
+
+def test_circuits_are_sent_as_text_to_programs_that_are_to_load_no_qiskit() -> None:
+    params = sent("sampler", [(rotated(), [[0.5]], 9)], support_qiskit=False)
+    ((text, values, shots),) = params["pubs"]
+    assert params["support_qiskit"] is False
+    assert text.startswith("OPENQASM 3.0;")
+    assert (values.tolist(), shots) == ([[0.5]], 9)
+    ((text, observables, values, precision),) = sent(
+        "estimator", [(rotated().remove_final_measurements(inplace=False), "Z", [0.5])], support_qiskit=False
+    )["pubs"]
+    assert (observables, values.tolist(), precision) == ({"Z": 1.0}, [0.5], 1 / 64)
+
+
+_WITHOUT_QISKIT = """
+import json, sys
+
+sys.modules["qiskit"] = None  # an import of it fails
+from prefect_runtime.client import primitives
+from prefect_runtime.client.backend import Backend
+from prefect_runtime.wire.errors import ConfigurationError
+
+def make(program, pubs):
+    try:
+        read = primitives.read(program, {"pubs": pubs, "options": {}})
+        made = primitives.Preparation(program, read, 2, lambda: Backend("far", configuration={"n_qubits": 5}))()
+        return {"params": json.loads(made.params), "note": made.notes["transpiled"]}
+    except ConfigurationError as error:
+        return {"error": str(error)}
+
+print(json.dumps([make(*request) for request in json.load(sys.stdin)]))
+assert sys.modules["qiskit"] is None
+"""
+
+
+def without_qiskit(*requests: tuple[str, list[Any]]) -> list[Any]:
+    """Prepare requests (a program and its PUBs) in a process where importing Qiskit fails."""
+    given = json.dumps(requests)
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_QISKIT], input=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made: list[Any] = json.loads(done.stdout)
+    return made
+
+
+def test_a_worker_without_qiskit_sends_the_same_parameters_as_one_that_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "bell.qasm"
+    file.write_text(BELL)
+    pubs = [[BELL, None, 10], [str(file), [], 20], BELL]
+    (made,) = without_qiskit(("sampler", pubs))
+    assert made["note"] == "no: without Qiskit, circuits are sent as written, unchecked"
+    assert [pub[0] for pub in made["params"]["pubs"]] == [BELL] * 3
+    assert made["params"]["support_qiskit"] is False
+    mine = json.loads(prepare("sampler", pubs, support_qiskit=False).params)
+    assert [pub[1:] for pub in made["params"]["pubs"]] == [pub[1:] for pub in mine["pubs"]]
+    assert {name: made["params"][name] for name in mine if name != "pubs"} == {
+        name: value for name, value in mine.items() if name != "pubs"
+    }
+    pytest.importorskip("ibm_quantum_schemas.sampler.version_0_1.params").ParamsModel.model_validate(made["params"])
+
+
+def test_a_worker_without_qiskit_sends_observables_too() -> None:
+    (made,) = without_qiskit(("estimator", [[BELL, ["ZZ", {"XX": 2, "II": 1}], [], 0.5], [BELL, "ZI"]]))
+    assert [[pub[1], pub[3]] for pub in made["params"]["pubs"]] == [
+        [[{"ZZ": 1.0}, {"XX": 2.0, "II": 1.0}], 0.5],
+        [{"ZI": 1.0}, 1 / 64],
+    ]
+    pytest.importorskip("ibm_quantum_schemas.estimator.version_0_1.params").ParamsModel.model_validate(made["params"])
+
+
+def test_a_worker_without_qiskit_is_told_what_it_cannot_send() -> None:
+    refused: list[tuple[str, list[Any], str]] = [
+        ("sampler", ["bell.qpy"], "cannot read the circuit file"),
+        ("sampler", [__file__.replace(".py", ".qpy")], "cannot read the circuit file"),
+        ("sampler", [BELL, {"a": 1}], "an array in the order"),
+        ("sampler", [BELL, "many"], "no array of numbers"),
+        ("sampler", [BELL, None, 0], "shots must be"),
+        ("sampler", [BELL, None, True], "shots must be"),
+        ("estimator", [BELL, 7], "an observable is"),
+        ("estimator", [BELL, {}], "an observable is"),
+        ("estimator", [BELL, "Z", None, -1], "precision must be"),
+    ]
+    good = {"sampler": BELL, "estimator": [BELL, "Z"]}
+    made = without_qiskit(*((program, [good[program], pub]) for program, pub, _ in refused))
+    for (_, _, said), answer in zip(refused, made, strict=True):
+        assert answer["error"].startswith("pubs[1]: ")
+        assert said in answer["error"]
