@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from prefect_runtime.client import discovery
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
+from prefect_runtime.client.line import REQUEST_SECONDS
+from prefect_runtime.client.rest import RuntimeClient
 
 MAX_IDLE = 8
 """Accounts kept without a user."""

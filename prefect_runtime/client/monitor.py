@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
 LONGEST_PAUSE_RUNNING = 5.0
+LONGEST_TOLD_PAUSE = 600.0  # however long a server asks us to stay away: there are proxies that say a year
 GROWTH = 1.5
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
 PAUSE_WITH_FEED = 30.0
@@ -347,7 +348,8 @@ class JobMonitor:
 
     def _failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
         gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
-        for_good = isinstance(error, AuthenticationError | ConfigurationError)
+        # A sign-in service that is down is an event of the line; a token that it refused is not.
+        for_good = isinstance(error, AuthenticationError | ConfigurationError) and not error.retryable
         _log.warning("status of %s not known now, will ask again: %s", _names(job_ids), error)
         with self._lock:
             for job_id in job_ids:
@@ -358,7 +360,7 @@ class JobMonitor:
                 watch.failed = True
                 watch.times_gone = watch.times_gone + 1 if gone else 0
                 if isinstance(error, RateLimitedError) and error.retry_after is not None:
-                    watch.not_before = self._clock.monotonic() + error.retry_after
+                    watch.not_before = self._clock.monotonic() + min(error.retry_after, LONGEST_TOLD_PAUSE)
                 if for_good or watch.times_gone >= CONFIRM_GONE:
                     watch.error = error
                 watch.tell()

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import tenacity
 
-from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError, RateLimitedError
+from prefect_runtime.wire.errors import AuthenticationError, ConfigurationError, QiskitRuntimeError, RateLimitedError
 
 T = TypeVar("T")
 
@@ -140,4 +140,5 @@ class RetryPolicy:
 
     def _can_help(self, error: BaseException) -> bool:
         # isinstance first: tenacity hands us SIGTERM's and Ctrl-C's exceptions too, and those must pass.
-        return isinstance(error, self.on) and error.retryable
+        # Signing in has short retries of its own (signing.py): those of the request would multiply them.
+        return isinstance(error, self.on) and error.retryable and not isinstance(error, AuthenticationError)

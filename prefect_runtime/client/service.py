@@ -14,6 +14,7 @@ from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.line import REQUEST_SECONDS
 from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
 from prefect_runtime.client.request import (
     Card,
@@ -25,7 +26,7 @@ from prefect_runtime.client.request import (
     check_log_level,
     check_tags,
 )
-from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
+from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import (

@@ -60,7 +60,7 @@ STATUSES = [
     (403, PermissionDeniedError, False),
     (404, RuntimeJobNotFound, False),
     (405, ApiError, False),
-    (410, ApiError, False),
+    (410, RuntimeJobNotFound, False),
     (422, InvalidInputError, False),
     (429, RateLimitedError, True),
     (500, ServerError, True),

@@ -38,6 +38,7 @@ EXAMPLES: dict[str, Any] = {
     "key": "prt1-x",
     "reason": "because",
     "reason_code": 1305,
+    "max_ttl": 600.0,
 }
 RETRYABLE = {
     "TransportError",
