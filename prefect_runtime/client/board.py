@@ -10,7 +10,7 @@ from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.models import JobDocument
 
 FIRST_PAUSE = 0.5  # seconds between the first two queries
-FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
+FIRST_ANSWER_GRACE = 0.5  # however short the timeout: a job that is final already is found so
 
 
 class Watch:

@@ -91,8 +91,14 @@ class JobCalls(Line):
 
         return self._ask("GET", "/jobs", read, params=params, retry=PATIENT if patient else ONCE)
 
-    def results(self, job_id: str) -> str | None:
-        """Return the text of a job's result (of a failed job: what it died of), or None while there is none."""
+    def results(self, job_id: str, *, deadline: Deadline | None = None) -> str | None:
+        """Return the text of a job's result (of a failed job: what it died of), or None while there is none.
+
+        Args:
+            job_id: The job.
+            deadline: The caller's; one request's time applies as well.
+        """
+        within = deadline.at_most(self.request_timeout) if deadline is not None else None
         garbled: list[bytes] = []
 
         def read(answer: Answer) -> str | None:
@@ -103,7 +109,10 @@ class JobCalls(Line):
             garbled.append(answer.body)
             raise ProtocolError("The result came garbled or cut off.", job_id=job_id)
 
-        return self._ask("GET", path_of("jobs", job_id, "results"), read, job_id=job_id)
+        try:
+            return self._ask("GET", path_of("jobs", job_id, "results"), read, job_id=job_id, deadline=within)
+        except RuntimeInvalidStateError:  # 409: not yet
+            return None
 
     def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
         """Return the texts of the interim results so far, in the order the server gives them."""
@@ -159,9 +168,9 @@ class JobCalls(Line):
         def ask() -> None:
             nonlocal lost
             try:
-                self._ask(
-                    "POST", path_of("jobs", job_id, "cancel"), nothing, retry=ONCE, job_id=job_id, deadline=deadline
-                )
+                # Half of the time: of a server that hangs once, there must be some left to ask again.
+                once = deadline.at_most(self.request_timeout / 2)
+                self._ask("POST", path_of("jobs", job_id, "cancel"), nothing, retry=ONCE, job_id=job_id, deadline=once)
             except (AnswerLostError, ServerError):
                 lost = True
                 raise

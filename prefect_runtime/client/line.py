@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from prefect_runtime.client.auth import Access, access_source
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.refusals import refused
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline, RetryPolicy
 from prefect_runtime.client.transport import Answer, Transport
@@ -32,6 +33,9 @@ PATIENT = RetryPolicy()
 
 class Line:
     """What every call to a server goes through. Safe to share between threads.
+
+    Attributes:
+        pace: At what pace it takes jobs.
 
     Args:
         credentials: The account.
@@ -54,6 +58,7 @@ class Line:
         self._transport = transport or Transport(credentials)
         self._access = access_source(credentials, self._transport, clock)
         self._lock = threading.Lock()
+        self.pace = Pace(clock)
 
     @property
     def secrets(self) -> tuple[str, ...]:

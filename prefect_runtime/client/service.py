@@ -53,6 +53,8 @@ class RuntimeService:
         settle_seconds: How long a job whose answer was lost may take to turn up in the server's list; None: 0 on the
             local channel, 300 elsewhere.
         request_timeout: Total time for one request with its retries, in seconds.
+        jobs_per_minute: A fixed rate of submission, shared by all who ask for one with this account in this process;
+            None (or 0) for as fast as the server takes them.
     """
 
     def __init__(
@@ -62,11 +64,14 @@ class RuntimeService:
         backend: str | Sequence[str] | None = None,
         settle_seconds: float | None = None,
         request_timeout: float = REQUEST_SECONDS,
+        jobs_per_minute: float | None = None,
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
+        check_seconds("jobs_per_minute", jobs_per_minute)
         self.credentials = credentials or Credentials()
         self._asked_backend = check_backend(backend)
         self._settle = settle_seconds
+        self._per_minute = jobs_per_minute
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
         self._backends = Backends(self._account)
         self._release = weakref.finalize(self, accounts.release, self._account)
@@ -264,7 +269,9 @@ class RuntimeService:
             self._check_program(request.program_id)
             return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
 
-        return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
+        return submission.submit(
+            request, self.client, journal, prepare, settle_seconds=self._settle, jobs_per_minute=self._per_minute
+        )
 
     def _check_program(self, program_id: str) -> None:
         """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""

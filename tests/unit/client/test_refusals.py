@@ -102,6 +102,13 @@ def test_a_body_of_no_known_shape_is_still_a_typed_refusal(status: int, body: An
     assert str(status) in str(error)
 
 
+@pytest.mark.parametrize("status", [400, 403, 429])
+def test_code_1202_is_too_many_requests_whatever_the_status(status: int) -> None:
+    error = refusal(status, {"errors": [{"code": 1202, "message": "too many requests"}]})
+    assert type(error) is RateLimitedError
+    assert error.retryable
+
+
 def test_a_page_of_html_does_not_flood_the_message() -> None:
     assert len(str(refusal(502, "<html>" + "x" * 100_000))) < 2_500
 
