@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_runtime.client.line import ONCE, Line, list_in, object_in, path_of
+from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, object_in, path_of
 from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import ProtocolError
 
@@ -14,16 +14,17 @@ class BackendCalls(Line):
     """Backends: which there are, and their pages."""
 
     def backends(self) -> list[Mapping[str, Any]]:
-        """Return the server's list of backends."""
+        """Return the server's list of backends, with the waiting times it expects where it knows that field."""
 
         def read(answer: Answer) -> list[Mapping[str, Any]]:
             return [device for device in list_in(answer.json(), "devices") if isinstance(device, dict)]
 
-        return self._ask("GET", "/backends", read, kind="backend")
+        return self._ask("GET", "/backends", read, params=[("fields", "wait_time_seconds")], kind="backend")
 
-    def backend(self, name: str, page: str) -> Mapping[str, Any]:
-        """Return one page on a backend: "status", "configuration" or "properties"."""
-        return self._ask("GET", path_of("backends", name, page), object_in, kind="backend")
+    def backend(self, name: str, page: str, *, patient: bool = True) -> Mapping[str, Any]:
+        """Return one page on a backend: "status", "configuration" or "properties"; `patient` False asks once."""
+        retry = PATIENT if patient else ONCE
+        return self._ask("GET", path_of("backends", name, page), object_in, kind="backend", retry=retry)
 
     def recalibrate(self) -> int:
         """Have the noisy backends draw new calibration numbers (embedded runtime only); return the new one's number."""

@@ -70,6 +70,8 @@ class JobCalls(Line):
         backend: str | None = None,
         tags: Iterable[str] = (),
         created_after: str | None = None,
+        created_before: str | None = None,
+        session_id: str | None = None,
         patient: bool = True,
     ) -> list[JobDocument]:
         """Return one page of jobs, newest first. A server may ignore a filter it does not know: check what you get."""
@@ -84,6 +86,10 @@ class JobCalls(Line):
             params.append(("backend", backend))
         if created_after:
             params.append(("created_after", created_after))
+        if created_before:
+            params.append(("created_before", created_before))
+        if session_id:
+            params.append(("session_id", session_id))
         params += [("tags", tag) for tag in tags]
 
         def read(answer: Answer) -> list[JobDocument]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -12,7 +13,9 @@ from typing import Any, Literal, NoReturn, Self
 from prefect_runtime.client import accounts, primitives, submission
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
+from prefect_runtime.client.choice import Choice, Wish, choose
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.finding import JobFilter, find
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
 from prefect_runtime.client.line import REQUEST_SECONDS
 from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
@@ -300,6 +303,14 @@ class RuntimeService:
         """
         return self._backends.least_busy()
 
+    def choose_backend(self, wish: Wish) -> Choice:
+        """Return the backend that is best for a piece of work now, and what spoke for it.
+
+        Raises:
+            BackendNotFoundError: None will do; the message says why not, for each.
+        """
+        return choose(wish, self._backends.all(), self._backends.get)
+
     # Find one
 
     def job(self, job_id: str) -> RuntimeJob:
@@ -323,6 +334,12 @@ class RuntimeService:
         program_id: str | None = None,
         *,
         tags: Sequence[str] = (),
+        backend: str | None = None,
+        session_id: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        status: JobStatus | str | Sequence[JobStatus | str] | None = None,
+        flow_run_id: str | None = None,
     ) -> list[RuntimeJob]:
         """Return jobs of the account, newest first.
 
@@ -332,20 +349,25 @@ class RuntimeService:
             pending: True for queued and running ones, False for final ones, None for both.
             program_id: Only those of this program.
             tags: Only those with all of these tags.
+            backend: Only those on this backend.
+            session_id: Only those in this session.
+            created_after: Only those created then or later; a time without a zone is UTC.
+            created_before: Only those created then or earlier.
+            status: Only those in this status, or in one of these.
+            flow_run_id: Only those submitted in this (outermost) flow run.
         """
-        found: dict[str, JobDocument] = {}  # by id: a job made while we page would come twice
-        offset, before = skip, list[str]()
-        while limit is None or len(found) < limit:
-            size = 200 if limit is None else min(200, limit - len(found))
-            page = self.client.jobs(limit=size, offset=offset, pending=pending, program=program_id, tags=tags)
-            found.update({document.id: document for document in page})
-            offset += len(page)
-            ids = [document.id for document in page]
-            # A short page is the last, whatever a server counts; the same page again is from one that knows no pages.
-            if len(page) < size or ids == before:
-                break
-            before = ids
-        documents = list(found.values())[:limit]
+        wanted = JobFilter.of(
+            tags=tags,
+            flow_run_id=flow_run_id,
+            created_after=created_after,
+            created_before=created_before,
+            status=status,
+            pending=pending,
+            program_id=program_id,
+            backend=backend,
+            session_id=session_id,
+        )
+        documents = list(find(self.client, wanted, limit=limit, skip=skip))
         backends = {name: self._backend_named(name) for name in {document.backend for document in documents}}
         return [self._as_job(document, backends[document.backend]) for document in documents]
 

@@ -8,10 +8,12 @@ room below, and the rest must not be. Nothing is cached: a cached status is a wr
     wait        until a job is final; its result
     job         its log, its interim results, its status; cancelling it
     many        waiting for many jobs; in the order in which they end
+    find        which backend is best; which jobs there are
     together    execute: all of them; when a retry is safe
     note        what the tasks write on a job's card
 """
 
+from prefect_runtime.tasks.find import choose_backend, find_jobs
 from prefect_runtime.tasks.job import cancel_job, fetch_logs, iter_results, job_status, stream_results
 from prefect_runtime.tasks.many import as_completed, wait_for_jobs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
@@ -21,9 +23,11 @@ from prefect_runtime.tasks.wait import fetch_result, wait_for_final_state
 __all__ = [
     "as_completed",
     "cancel_job",
+    "choose_backend",
     "execute",
     "fetch_logs",
     "fetch_result",
+    "find_jobs",
     "iter_results",
     "job_status",
     "retry_if_safe",
