@@ -31,6 +31,7 @@ from prefect_runtime.client.request import (
 )
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.sessions import Mode, RuntimeSession, check_max_ttl, open_session
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import (
     ApiError,
@@ -280,6 +281,34 @@ class RuntimeService:
         """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""
         if self.credentials.channel == "local":
             self.client.program(program_id)
+
+    def session(self, backend: str | Sequence[str] | None = None, *, max_ttl: float | None = None) -> RuntimeSession:
+        """Open a session: its jobs run next to each other, and it bills from its first job until it is closed.
+
+        Args:
+            backend: A name, names in order of preference, or "least_busy"; the service's own if None.
+            max_ttl: Its time to live, in seconds; without one the log has a warning.
+
+        Raises:
+            SessionUnknownError: The answer was lost: there may be one now. Not asked for again.
+            ApiError: The server refused: there is none.
+            ConnectFailedError: The server cannot be reached: there is none.
+        """
+        return self._open("dedicated", backend, max_ttl)
+
+    def batch(self, backend: str | Sequence[str] | None = None, *, max_ttl: float | None = None) -> RuntimeSession:
+        """Open a batch: jobs that are all there at once run as close together as they can; see `session`."""
+        return self._open("batch", backend, max_ttl)
+
+    def _open(self, mode: Mode, backend: str | Sequence[str] | None, max_ttl: float | None) -> RuntimeSession:
+        life = check_max_ttl(max_ttl)
+        name = self.backend_name(backend)
+        document = open_session(self.client, mode=mode, backend=name, max_ttl=life)
+        return RuntimeSession(self, document, mode=mode, backend=name)
+
+    def backend_name(self, backend: str | Sequence[str] | None = None) -> str | None:
+        """Return the name of the backend that a job, or a session, would be sent to now."""
+        return self._backends.name_for(check_backend(backend) or self._asked_backend)
 
     # What is there
 

@@ -105,7 +105,8 @@ def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -
         {
             "inputs": request.inputs,
             "optimization_level": request.optimization_level,
-            "others": dict(request.others),
+            # Not the session: a flow run that is executed again may be in another one, and wants its old jobs.
+            "others": {name: value for name, value in request.others.items() if name != "session_id"},
         },
         place="request",
     )
