@@ -80,8 +80,9 @@ class Backends:
             if status is None or status.operational:
                 return backend
             _log.info("backend %s takes no jobs now (%s); trying the next", name, status.message)
-        self._report(names[-1])
-        return self.known(names[-1])
+        backend = self.known(names[-1])
+        self._report(backend.name)
+        return backend
 
     def _status(self, name: str) -> BackendStatus | None:
         """Return how a backend is doing, asked for once in five minutes; None where that cannot be had."""
@@ -125,8 +126,10 @@ class Backends:
         """Return the backend's name for a program that needs nothing else of it: asks only if there is a choice."""
         if asked is None:
             return self._default_name()
-        if isinstance(asked, str) and asked != LEAST_BUSY and self._client.credentials.channel != "local":
-            self._report(asked)
+        channel = self._client.credentials.channel
+        if isinstance(asked, str) and asked != LEAST_BUSY and channel != "local":
+            if channel == "ibm_quantum_platform":  # a classic server may have no pages on backends at all
+                self._report(asked)
             return asked
         return self.choose(asked).name
 

@@ -30,6 +30,7 @@ from prefect_runtime.wire.errors import (
     RuntimeJobMaxTimeoutError,
     RuntimeJobNotFound,
 )
+from prefect_runtime.wire.metrics import JobMetrics
 from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
 
 _log = logging.getLogger(__name__)
@@ -198,6 +199,10 @@ class RuntimeJob:
     def metrics(self) -> Mapping[str, Any]:
         """Return the job's timestamps and usage, as the server gives them."""
         return self._client.metrics(self._job_id)
+
+    def usage(self) -> JobMetrics:
+        """Return when the job was made, ran and ended, and the QPU seconds that are charged for it."""
+        return JobMetrics.parse(self.metrics())
 
     # Waiting for it
 

@@ -35,6 +35,10 @@ def test_a_sessions_jobs_run_in_it_and_leaving_it_closes_it(account: Credentials
             job.result(timeout=30)
             assert service.client.job(job.job_id()).session_id == session.session_id
             assert [one.job_id() for one in service.jobs(session_id=session.session_id)] == [job.job_id()]
+            usage = job.usage()
+            assert usage.created and usage.running and usage.finished
+            assert usage.created <= usage.running <= usage.finished
+            assert usage.usage_seconds is not None
             assert session.details().max_ttl == 60
             assert session.details().accepting_jobs
         assert not session.details().accepting_jobs
