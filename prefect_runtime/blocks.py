@@ -7,6 +7,7 @@ start, and `Block.load("quantum-runtime-credentials/NAME")` finds it without an 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from prefect.blocks.abstract import CredentialsBlock
@@ -14,6 +15,7 @@ from prefect.blocks.fields import SecretDict
 from pydantic import Field, HttpUrl, SecretStr, ValidationError
 
 from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.client.saved_accounts import read_saved_account
 from prefect_runtime.wire.errors import ConfigurationError
 
 TOKEN_VARIABLE = "PREFECT_RUNTIME_TOKEN"  # noqa: S105 - the name of a variable
@@ -27,8 +29,10 @@ class RuntimeCredentials(CredentialsBlock):
 
     Attributes:
         channel: Which kind of runtime.
-        token: API key or token; if empty, the environment variable PREFECT_RUNTIME_TOKEN where the task runs.
-        instance: CRN, or hub/group/project.
+        token: API key or token; if empty, that of `token_block`, else the environment variable PREFECT_RUNTIME_TOKEN
+            where the task runs.
+        token_block: Name of a saved Prefect block of type Secret that has the token, where a team shares one.
+        instance: CRN, or the instance's name, or hub/group/project.
         url: Base URL of the API.
         auth_url: Root of the service that exchanges the token.
         backend: Backend to use if a call names none.
@@ -41,6 +45,9 @@ class RuntimeCredentials(CredentialsBlock):
         primitives: Which generation of primitives: the server's programs, or IBM's client-side ones.
         guard_usage: Whether a job is refused that would pass what the instance has left.
         request_timeout_seconds: Total time for one request with its retries.
+        jobs_per_minute: A fixed rate of submission; as fast as the runtime takes jobs if empty.
+        private_endpoint: Use IBM Cloud's private hosts.
+        api_version: ``IBM-API-Version`` to ask for; the one that this version was tested with if empty.
 
     Example:
         Load a saved block and run a circuit:
@@ -75,11 +82,18 @@ class RuntimeCredentials(CredentialsBlock):
         title="Token",
         description=f"API key or token. If empty, the environment variable {TOKEN_VARIABLE} is read where a task runs.",
     )
+    token_block: str = Field(
+        default="",
+        title="Token block",
+        description="Name of a saved block of type Secret that has the token, read where a task runs. Used if Token is "
+        "empty: a team's key is then kept in one place.",
+    )
     instance: str = Field(
         default="",
         title="Instance",
         repr=False,
-        description="The instance's CRN on IBM Quantum Platform, or hub/group/project on a classic runtime.",
+        description="The instance's CRN on IBM Quantum Platform (or its name, which costs a look-up), or "
+        "hub/group/project on a classic runtime.",
     )
     url: str = Field(
         default="",
@@ -150,6 +164,39 @@ class RuntimeCredentials(CredentialsBlock):
         title="Request timeout (seconds)",
         description="Total time for one request with its retries.",
     )
+    jobs_per_minute: float | None = Field(
+        default=None,
+        gt=0,
+        title="Fixed rate of submission (jobs a minute)",
+        description="If empty: as fast as the runtime takes jobs, and at its own pace once it says that they are too "
+        "many.",
+    )
+    private_endpoint: bool = Field(
+        default=False,
+        title="Private endpoints",
+        description="Use IBM Cloud's private hosts, for sign-in and jobs.",
+    )
+    api_version: str = Field(
+        default="",
+        title="API version",
+        description="IBM-API-Version to ask for, such as 2026-04-15. If empty: the one this version was tested with.",
+    )
+
+    @classmethod
+    def from_saved_account(
+        cls, name: str | None = None, *, path: str | Path | None = None, **fields: Any
+    ) -> RuntimeCredentials:
+        """Return a block with an account that IBM's own client has saved on this machine.
+
+        Args:
+            name: The account's name; the default one if None.
+            path: The file; ``~/.qiskit/qiskit-ibm.json`` if None.
+            **fields: More of the block's fields, or others in place of the account's (``instance``, ``backend``, …).
+
+        Raises:
+            ConfigurationError: No such file or account, or one that cannot be used here.
+        """
+        return cls(**{**read_saved_account(name, path=path), **fields})
 
     def get_client(self, *_: Any, **__: Any) -> RuntimeService:
         """Return a client for the runtime; use it as a context manager.
@@ -157,7 +204,7 @@ class RuntimeCredentials(CredentialsBlock):
         Raises:
             ConfigurationError: A field that cannot work; the message names it.
         """
-        token = self.token.get_secret_value() or os.environ.get(TOKEN_VARIABLE, "")
+        token = self.token.get_secret_value() or self._shared_token() or os.environ.get(TOKEN_VARIABLE, "")
         credentials = Credentials(
             channel=self.channel,
             token=token or None,
@@ -166,6 +213,8 @@ class RuntimeCredentials(CredentialsBlock):
             instance=self.instance or None,
             verify=self.verify,
             proxies=self.proxies.get_secret_value() or None,
+            private_endpoint=self.private_endpoint,
+            api_version=self.api_version or None,
         )
         return RuntimeService(
             credentials,
@@ -174,7 +223,25 @@ class RuntimeCredentials(CredentialsBlock):
             guard_usage=self.guard_usage,
             generation=self.primitives,
             request_timeout=self.request_timeout_seconds,
+            jobs_per_minute=self.jobs_per_minute,
         )
+
+    def _shared_token(self) -> str:
+        """Return the token of the Secret block that this one names; empty if it names none."""
+        if not self.token_block:
+            return ""
+        from prefect.blocks.system import Secret
+
+        try:
+            secret = Secret.load(self.token_block, _sync=True)  # type: ignore[call-arg]  # its decorator takes _sync
+        except ValueError:
+            raise ConfigurationError(
+                f"token_block: there is no saved block {self.token_block!r} of type Secret; see `prefect block ls`."
+            ) from None
+        value = secret.get()  # type: ignore[union-attr]  # load() is typed for both of its modes
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(f"token_block: the Secret block {self.token_block!r} holds no text.")
+        return value
 
 
 CredentialsLike = RuntimeCredentials | str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -27,29 +25,8 @@ from prefect_runtime.cli.output import (
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError, RuntimeJobFailureError
 
 if TYPE_CHECKING:
-    from prefect_runtime.client import RuntimeClient, RuntimeJob, RuntimeService
+    from prefect_runtime.client import RuntimeJob, RuntimeService
     from prefect_runtime.wire.models import JobDocument
-
-PAGE = 200  # the most that a runtime gives at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which jobs to list."""
-
-    pending: bool | None = None
-    program: str | None = None
-    backend: str | None = None
-    tags: tuple[str, ...] = ()
-
-    def admits(self, job: JobDocument) -> bool:
-        """Tell whether a job is one of them: a server may ignore a filter that it does not know."""
-        return (
-            (self.pending is None or job.is_final is not self.pending)
-            and self.program in (None, job.program_id)
-            and self.backend in (None, job.backend)
-            and set(self.tags) <= set(job.tags)
-        )
 
 
 @app.command
@@ -67,18 +44,33 @@ def jobs(
     tag: Annotated[
         list[str] | None, Parameter(negative=(), help="Only those with this tag; given again, with both.")
     ] = None,
+    status: Annotated[
+        list[str] | None, Parameter(negative=(), help="Only those in this status, e.g. DONE; again, also that one.")
+    ] = None,
+    flow_run: Annotated[str | None, Parameter(help="Only those of this flow run (its id).")] = None,
+    session: Annotated[str | None, Parameter(help="Only those in this session.")] = None,
+    created_after: Annotated[str | None, Parameter(help="Only those since then (ISO 8601, UTC without zone).")] = None,
+    created_before: Annotated[str | None, Parameter(help="Only those until then.")] = None,
     as_json: AsJson = False,
     account: Account | None = None,
 ) -> None:
     """List jobs, newest first."""
-    from itertools import islice
-
     from prefect_runtime.cli import documents
+    from prefect_runtime.client.finding import JobFilter, find
 
-    wanted = Wanted(pending=pending, program=program, backend=backend, tags=tuple(tag or ()))
+    wanted = JobFilter.of(
+        pending=pending,
+        program_id=program,
+        backend=backend,
+        tags=tag or (),
+        session_id=session,
+        created_after=created_after,
+        created_before=created_before,
+        status=status,
+        flow_run_id=flow_run,
+    )
     with open_service(account) as service:
-        page = PAGE if every else min(PAGE, limit)
-        found = list(islice(matching(service.client, wanted, page), None if every else limit))
+        found = list(find(service.client, wanted, limit=None if every else limit))
         if as_json:
             print_json([documents.as_json(job, service.client.secrets) for job in found])
             return
@@ -87,27 +79,6 @@ def jobs(
         return
     console = facts()
     console.print(documents.listing(found, console))
-
-
-def matching(client: RuntimeClient, wanted: Wanted, page: int) -> Iterator[JobDocument]:
-    """Give the account's jobs that are wanted, newest first, each once."""
-    seen: set[str] = set()
-    offset = 0
-    while True:
-        got = client.jobs(
-            limit=page,
-            offset=offset,
-            pending=wanted.pending,
-            program=wanted.program,
-            backend=wanted.backend,
-            tags=wanted.tags,
-        )
-        new = [job for job in got if job.id not in seen]  # a job made while we page moves the others on
-        yield from (job for job in new if wanted.admits(job))
-        seen.update(job.id for job in new)
-        offset += len(got)
-        if len(got) < page or not new:  # nothing new: a server that does not know `offset`
-            return
 
 
 @app.command

@@ -31,12 +31,12 @@ def reap(
     block: Annotated[
         list[str] | None, Parameter(help="Saved blocks whose accounts to look at; the embedded runtime if left out.")
     ] = None,
-    cancel: Annotated[bool, Parameter(help="Cancel the jobs that are found.", negative=())] = False,
+    cancel: Annotated[bool, Parameter(help="Cancel the jobs found, and close the sessions.", negative=())] = False,
     adopt: Annotated[
         bool, Parameter(help="Leave them running, and bring their cards up to date.", negative=())
     ] = False,
 ) -> int:
-    """List unfinished jobs whose flow run is over; with --cancel or --adopt, do something about them.
+    """List unfinished jobs, and open sessions, whose flow run is over; with --cancel or --adopt, deal with them.
 
     Exit code 0: none found, or all dealt with. 4: some found and left alone. 5: some could not be cancelled.
     """
@@ -57,7 +57,7 @@ def reap(
     console = Console()
     if not console.is_terminal:
         console = Console(width=UNFOLDED)  # read by a program: a line a job
-    console.print(table if found else "No unfinished job of a flow run that is over.")
+    console.print(table if found else "No unfinished job and no open session of a flow run that is over.")
     if found and not (cancel or adopt):
         console.print("Nothing was changed. Say --cancel or --adopt.")
         return 4
@@ -88,6 +88,34 @@ def _deal_with(name: str, table: Table, *, cancel: bool, adopt: bool) -> int:
                 failed += 1
                 done = str(error)
             table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
+        failed += _deal_with_sessions(name, service, context.client, table, close=cancel)
+    return failed
+
+
+def _deal_with_sessions(
+    name: str, service: RuntimeService, prefect: SyncPrefectClient, table: Table, *, close: bool
+) -> int:
+    """Put the sessions that flow runs have left open into the table, and close them; return how often that failed."""
+    from prefect_runtime.cards import record_of
+    from prefect_runtime.session_cards import close_left, open_sessions
+    from prefect_runtime.wire.errors import QiskitRuntimeError
+
+    failed = 0
+    for card in list(open_sessions(prefect, service)):
+        fields = record_of(card)
+        state = end_of(fields.get("root_run", ""), prefect)
+        if state is None:
+            continue
+        done = "-"
+        if close:
+            try:
+                close_left(prefect, service, card)
+                done = "closed"
+            except QiskitRuntimeError as error:
+                failed += 1
+                done = str(error)
+        row = (f"session {fields['session_id']}", "open", fields.get("backend", ""), fields["intended_at"])
+        table.add_row(name, *row, fields["root_run"], state, done)
     return failed
 
 

@@ -12,9 +12,10 @@ import threading
 from dataclasses import dataclass, field
 
 from prefect_runtime.client import discovery
-from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
+from prefect_runtime.client.line import REQUEST_SECONDS
+from prefect_runtime.client.rest import RuntimeClient
 
 MAX_IDLE = 8
 """Accounts kept without a user."""
@@ -27,6 +28,7 @@ class Account:
     Attributes:
         client: The REST API.
         backends: Backends with their documents, by name, and when they were asked for (monotonic seconds).
+        statuses: How backends were doing, by name, and when they were asked (monotonic seconds).
         default_backend: The first backend that the server lists, once asked for.
         memory: What the rooms above remember of this account's jobs, so that they need not ask again; bounded by them.
         users: How many services are open.
@@ -34,6 +36,7 @@ class Account:
 
     client: RuntimeClient
     backends: dict[str, tuple[float, Backend]] = field(default_factory=dict)
+    statuses: dict[str, tuple[float, BackendStatus]] = field(default_factory=dict)
     default_backend: str | None = None
     memory: dict[str, object] = field(default_factory=dict)
     users: int = 0

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import abc
+import copy
+import json
+import logging
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlencode
 
-from prefect_runtime.client import discovery
+from prefect_runtime.client import discovery, instances
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.refusals import retry_after
 from prefect_runtime.client.retry import Clock, Deadline
-from prefect_runtime.client.transport import Answer, Transport, clean
-from prefect_runtime.wire.errors import AuthenticationError, ProtocolError, RateLimitedError, ServerError
+from prefect_runtime.client.signing import signed_in, taken, text_in
+from prefect_runtime.client.transport import Transport
+from prefect_runtime.wire.errors import AuthenticationError, ConnectFailedError, ProtocolError, QiskitRuntimeError
 
-IAM_URL = "https://iam.cloud.ibm.com"
+_log = logging.getLogger(__name__)
+
 API_VERSION = "2026-04-15"  # what qiskit-ibm-runtime 0.48 and newer pins
 SHORTEST_SECRET = 16  # a header's value below that (a version, a date) is no secret
 REFRESH_AT = 0.8  # of a token's life, as IBM's own client does
+EXPIRY_MARGIN_SECONDS = 10.0  # before its end a token counts as over: ibm_cloud_sdk_core's value
+RENEW_AGAIN_SECONDS = 10.0  # between two tries to renew a token that still opens
+SIGN_IN_SECONDS = 10.0  # one try may take so long; a service that hangs must leave time for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +90,62 @@ class FixedAccess:
 
 
 class _CachedAccess(abc.ABC):
-    """Keeps one `Access` and lets one thread at a time make the next."""
+    """Keeps one `Access`. Of many threads that need the next, one makes it, and the others get what it got."""
 
     restarts = False
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._news = threading.Condition()  # guards all below
+        self._making = False
+        self._failure: QiskitRuntimeError | None = None  # of the last try
+        self._tries = 0
         self.current: Access | None = None
 
     def get(self, deadline: Deadline) -> Access:
         """Return the current one, made on first use."""
-        with self._lock:
-            if self.current is None or self._is_old():
-                self.current = self._make(deadline)
-            return self.current
+        return self.current or self._next(None, deadline)
 
     def renew(self, stale: Access, deadline: Deadline) -> Access | None:
         """Return a new one, or the one that another thread has made meanwhile."""
-        with self._lock:
-            if self.current is stale or self.current is None:
-                self.current = self._make(deadline)
-            return self.current
+        return self._next(stale, deadline)
 
-    def _is_old(self) -> bool:
-        return False
+    def _next(self, stale: Access | None, deadline: Deadline) -> Access:
+        """Return another one than `stale`: made here, or by the thread that is at it already.
+
+        Raises:
+            QiskitRuntimeError: What stopped that; all who waited for it hear the same.
+            ConnectFailedError: No time was left to wait for it.
+        """
+        with self._news:
+            while self.current is stale and self._making:
+                tries = self._tries
+                left = self._patience(deadline).remaining()
+                if left <= 0:
+                    raise ConnectFailedError("Signing in took longer than there was time. Nothing was sent.")
+                deadline.clock.wait(self._news, None if left == math.inf else left)
+                if self._tries != tries and self._failure is not None:
+                    raise copy.copy(self._failure)  # a copy: each thread adds its own traceback
+            if self.current is not None and self.current is not stale:
+                return self.current
+            self._making = True
+        made: Access | None = None
+        failure: QiskitRuntimeError | None = None
+        try:
+            made = self._make(deadline)
+            return made
+        except QiskitRuntimeError as error:
+            failure = None if deadline.expired else error  # whose time was up says nothing to those who have some left
+            raise
+        finally:
+            with self._news:
+                self.current = made or self.current
+                self._failure, self._making = failure, False
+                self._tries += 1
+                self._news.notify_all()
+
+    def _patience(self, deadline: Deadline) -> Deadline:
+        """Return for how long to wait for another thread that makes the next."""
+        return deadline
 
     @abc.abstractmethod
     def _make(self, deadline: Deadline) -> Access:
@@ -120,7 +161,10 @@ class LocalAccess(_CachedAccess):
         super().__init__()
         self._clock = clock
 
-    def _make(self, deadline: Deadline) -> Access:  # noqa: ARG002 - a start may take longer than one request
+    def _patience(self, deadline: Deadline) -> Deadline:  # noqa: ARG002 - a start may take longer than one request
+        return Deadline(None, self._clock)
+
+    def _make(self, deadline: Deadline) -> Access:  # noqa: ARG002 - as above
         found = discovery.find_or_start(discovery.home(), self._clock)
         return Access(found.url, {"X-Access-Token": found.token})
 
@@ -137,8 +181,9 @@ class LoginAccess(_CachedAccess):
         self._transport = transport
 
     def _make(self, deadline: Deadline) -> Access:
-        import json
+        return signed_in("login", lambda: self._login(deadline.at_most(SIGN_IN_SECONDS)), deadline)
 
+    def _login(self, deadline: Deadline) -> Access:
         root = _base(self._credentials.auth_url)
         answer = self._transport.exchange(
             "POST",
@@ -147,23 +192,25 @@ class LoginAccess(_CachedAccess):
             headers={"Content-Type": "application/json"},
             body=json.dumps({"apiToken": self._credentials.token}).encode(),
         )
-        token = _field(_signed_in(answer, "login", self._credentials), "id")
+        token = text_in(taken(answer, "login", self._credentials.secrets), "id")
         headers = {"X-Access-Token": token}
         if self._credentials.url:
             return Access(_base(self._credentials.url), headers)
         me = self._transport.exchange("GET", f"{root}/users/me", deadline=deadline, headers=headers)
-        runtime = _signed_in(me, "login", self._credentials).json()
+        runtime = taken(me, "login", self._credentials.secrets).json()
         for name in ("urls", "services", "runtime"):
             runtime = runtime.get(name) if isinstance(runtime, dict) else None
         if not isinstance(runtime, str):
-            raise ProtocolError("The login service names no runtime for this account; set url.")
+            raise ProtocolError("The login service names no runtime for this account; set url.", retryable=False)
         return Access(_base(runtime), headers)
 
 
 class IamAccess(_CachedAccess):
     """IBM Quantum Platform: the API key is exchanged for a bearer token, renewed at 80 % of its life.
 
-    The key goes to the token service only, never to the runtime.
+    From then on one thread asks for the next, and the others go on with the old one; so do all while the token service
+    is down, for as long as it lives. The key goes to the token service only, never to the runtime.
+
     Source: ``POST /identity/token`` of IBM Cloud IAM; headers as in IBM's REST API 0.45.3.
     """
 
@@ -172,56 +219,62 @@ class IamAccess(_CachedAccess):
         self._credentials = credentials
         self._transport = transport
         self._clock = clock
-        self._old_at = 0.0
+        self._old_at = self._over_at = 0.0
+        self._crn = credentials.instance if credentials.has_crn else None
 
-    def _is_old(self) -> bool:
-        return self._clock.monotonic() >= self._old_at
+    def get(self, deadline: Deadline) -> Access:
+        """Return the current one, or the next where it is old."""
+        with self._news:
+            current, now = self.current, self._clock.monotonic()
+            if current is not None and (now < self._old_at or (self._making and now < self._over_at)):
+                return current
+        try:
+            return self._next(current, deadline)
+        except AuthenticationError as error:
+            if not error.retryable or current is None or self._clock.monotonic() >= self._over_at:
+                raise
+            _log.warning("the token could not be renewed, the old one is used for as long as it lives: %s", error)
+            with self._news:
+                self._old_at = self._clock.monotonic() + RENEW_AGAIN_SECONDS
+            return current
 
     def _make(self, deadline: Deadline) -> Access:
+        token = signed_in("IAM", lambda: self._ask_for_token(deadline.at_most(SIGN_IN_SECONDS)), deadline)
+        if self._crn is None:
+            look_up = partial(instances.look_up, self._credentials, self._transport, token)
+            self._crn = signed_in("resource controller", lambda: look_up(deadline.at_most(SIGN_IN_SECONDS)), deadline)
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Service-CRN": self._crn,
+            "IBM-API-Version": self._credentials.api_version or API_VERSION,
+        }
+        return Access(_base(self._credentials.url or self._platform_url(self._crn)), headers)
+
+    def _ask_for_token(self, deadline: Deadline) -> str:
+        asked_at = self._clock.monotonic()
         form = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": self._credentials.token or ""}
         answer = self._transport.exchange(
             "POST",
-            f"{_base(self._credentials.auth_url or IAM_URL)}/identity/token",
+            f"{instances.iam_url(self._credentials)}/identity/token",
             deadline=deadline,
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
         )
-        token = _field(_signed_in(answer, "IAM", self._credentials), "access_token")
-        life = answer.json().get("expires_in")
-        self._old_at = self._clock.monotonic() + REFRESH_AT * (life if isinstance(life, int | float) else 3600)
-        instance = self._credentials.instance or ""
-        headers = {"Authorization": f"Bearer {token}", "Service-CRN": instance, "IBM-API-Version": API_VERSION}
-        return Access(_base(self._credentials.url or _platform_url(instance)), headers)
+        token = text_in(taken(answer, "IAM", self._credentials.secrets), "access_token")
+        said = answer.json().get("expires_in")
+        life = float(said) if isinstance(said, int | float) else 3600.0
+        self._old_at, self._over_at = asked_at + REFRESH_AT * life, asked_at + life - EXPIRY_MARGIN_SECONDS
+        return token
 
+    def _platform_url(self, crn: str) -> str:
+        """Return the API's base for an instance's region, the 6th field of its CRN; us-east has no prefix.
 
-def _platform_url(crn: str) -> str:
-    """Return the API's base for an instance's region (6th field of the CRN; us-east has no prefix)."""
-    region = (crn.split(":") + [""] * 6)[5] or "us-east"
-    return f"https://{'' if region == 'us-east' else region + '.'}quantum.cloud.ibm.com/api/v1"
-
-
-def _signed_in(answer: Answer, service: str, credentials: Credentials) -> Answer:
-    if answer.status < 300:
-        return answer
-    said = clean(answer.text, credentials.secrets, limit=300)
-    if answer.status >= 500:
-        raise ServerError(f"The {service} service failed ({answer.status}): {said}", status_code=answer.status)
-    if answer.status == 429:
-        raise RateLimitedError(
-            f"The {service} service says: too many requests. {said}", retry_after=retry_after(answer.headers)
-        )
-    raise AuthenticationError(
-        f"The {service} service refused the token ({answer.status}): {said} Check token and auth_url.",
-        status_code=answer.status,
-    )
-
-
-def _field(answer: Answer, name: str) -> str:
-    document = answer.json()
-    value = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(value, str) or not value:
-        raise ProtocolError(f"The sign-in answer has no {name!r}.")
-    return value
+        Source: IBM's REST API 0.45.3, "Regions"; private hosts as in qiskit-ibm-runtime 0.51, ``api/utils.py``.
+        """
+        region = (crn.split(":") + [""] * 6)[5] or "us-east"
+        if self._credentials.private_endpoint:
+            return f"https://private.{region}.quantum.cloud.ibm.com/api/v1"
+        return f"https://{'' if region == 'us-east' else region + '.'}quantum.cloud.ibm.com/api/v1"
 
 
 def _base(url: str | None) -> str:

@@ -21,11 +21,20 @@ class BackendStatus:
         operational: It takes jobs and runs them.
         message: What the server says about it, e.g. "active" or "maintenance".
         pending_jobs: Jobs waiting for it.
+        wait_seconds: How long a new job will wait on average, as the server expects; None where it does not say.
     """
 
     operational: bool
     message: str = ""
     pending_jobs: int = 0
+    wait_seconds: float | None = None
+
+    @property
+    def expected_wait(self) -> float | None:
+        """Seconds a new job will wait; None if nobody knows. An empty queue is none."""
+        if self.wait_seconds is None and self.pending_jobs == 0:
+            return 0.0
+        return self.wait_seconds
 
 
 class Backend:

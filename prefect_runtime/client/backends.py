@@ -8,12 +8,13 @@ from typing import Any
 
 from prefect_runtime.client.accounts import Account
 from prefect_runtime.client.backend import Backend, BackendStatus
-from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError
+from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, QiskitRuntimeError
 
 _log = logging.getLogger(__name__)
 
 BACKEND_SECONDS = 300.0  # how long a backend's documents are good for; calibrations change daily
 LEAST_BUSY = "least_busy"
+CLOSED_WORDS = frozenset({"paused", "offline", "maintenance"})  # a status of a backend that runs no jobs
 
 
 class Backends:
@@ -42,6 +43,7 @@ class Backends:
 
     def _fetch(self, name: str) -> Backend:
         status = self._client.backend(name, "status")
+        self._account.statuses[name] = (self._client.clock.monotonic(), _from_page(status))
         try:
             configuration: Mapping[str, Any] | None = self._client.backend(name, "configuration")
             properties = None if (configuration or {}).get("simulator") else self._client.backend(name, "properties")
@@ -49,11 +51,7 @@ class Backends:
             configuration = properties = None
         return Backend(
             name,
-            status=BackendStatus(
-                operational=bool(status.get("state", True)),
-                message=str(status.get("message") or status.get("status") or ""),
-                pending_jobs=int(status.get("length_queue") or 0),
-            ),
+            status=_from_page(status),
             configuration=configuration,
             properties=properties or None,
         )
@@ -78,10 +76,36 @@ class Backends:
         names = (asked,) if isinstance(asked, str) else asked
         for name in names[:-1]:
             backend = self.known(name)
-            if backend.status is None or backend.status.operational:
+            status = self._status(name)
+            if status is None or status.operational:
                 return backend
-            _log.info("backend %s takes no jobs now (%s); trying the next", name, backend.status.message)
-        return self.known(names[-1])
+            _log.info("backend %s takes no jobs now (%s); trying the next", name, status.message)
+        backend = self.known(names[-1])
+        self._report(backend.name)
+        return backend
+
+    def _status(self, name: str) -> BackendStatus | None:
+        """Return how a backend is doing, asked for once in five minutes; None where that cannot be had."""
+        clock = self._client.clock
+        if self._client.credentials.channel == "local":
+            return None  # its simulators always run
+        asked_at, status = self._account.statuses.get(name, (0.0, None))
+        if status is not None and clock.monotonic() - asked_at <= BACKEND_SECONDS:
+            return status
+        try:
+            status = _from_page(self._client.backend(name, "status", patient=False))
+        except QiskitRuntimeError:
+            return None  # what is wrong with the name or the line, the request itself will tell
+        self._account.statuses[name] = (clock.monotonic(), status)
+        return status
+
+    def _report(self, name: str) -> None:
+        """Say before a job is sent that its backend takes none now: it would wait, and nobody know why."""
+        status = self._status(name)
+        if status is not None and not status.operational:
+            _log.warning(
+                "backend %s is not running jobs now (%s): a job sent to it waits until it does", name, status.message
+            )
 
     def known(self, name: str) -> Backend:
         """Return a backend with its documents; a classic server may have no pages on backends at all."""
@@ -102,7 +126,10 @@ class Backends:
         """Return the backend's name for a program that needs nothing else of it: asks only if there is a choice."""
         if asked is None:
             return self._default_name()
-        if isinstance(asked, str) and asked != LEAST_BUSY and self._client.credentials.channel != "local":
+        channel = self._client.credentials.channel
+        if isinstance(asked, str) and asked != LEAST_BUSY and channel != "local":
+            if channel == "ibm_quantum_platform":  # a classic server may have no pages on backends at all
+                self._report(asked)
             return asked
         return self.choose(asked).name
 
@@ -118,6 +145,23 @@ def _queue(backend: Backend) -> int:
     return backend.status.pending_jobs if backend.status else 0
 
 
+def _from_page(page: Mapping[str, Any]) -> BackendStatus:
+    """Read ``GET /backends/{name}/status`` (IBM's REST API 0.45.3)."""
+    message = str(page.get("message") or page.get("status") or "")
+    word = str(page.get("status") or "active").lower()
+    return BackendStatus(
+        operational=bool(page.get("state", True)) and word not in CLOSED_WORDS,
+        message=message,
+        pending_jobs=int(page.get("length_queue") or 0),
+    )
+
+
+def _wait_of(device: Mapping[str, Any]) -> float | None:
+    waits = device.get("wait_time_seconds")
+    seconds = waits.get("average") if isinstance(waits, Mapping) else None
+    return float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
+
+
 def _from_list(device: Mapping[str, Any]) -> Backend:
     """Read one entry of the list of backends (IBM's REST API 0.45.3)."""
     raw = device.get("status")
@@ -130,5 +174,6 @@ def _from_list(device: Mapping[str, Any]) -> Backend:
             operational=status.get("name", "online") == "online",
             message=str(status.get("reason") or ""),
             pending_jobs=int(device.get("queue_length") or 0),
+            wait_seconds=_wait_of(device),
         ),
     )

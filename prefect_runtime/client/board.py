@@ -14,7 +14,7 @@ FIRST_PAUSE = 0.5  # seconds between the first two queries
 GROWTH = 1.5
 LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
 LONGEST_PAUSE_RUNNING = 5.0
-FIRST_ANSWER_GRACE = 1.0  # however short the timeout: a job that is final already is found so
+FIRST_ANSWER_GRACE = 0.5  # however short the timeout: a job that is final already is found so
 OVERSLEPT = 0.25  # seconds by which a wait ends late if the process was stopped, or kept from running
 
 

@@ -24,9 +24,12 @@ class Credentials:
         token: API key, access token or, with `auth_url` on "classic", API token.
         url: Base URL of the API; "local" finds it by itself.
         auth_url: Root of the service that exchanges the token.
-        instance: CRN, or hub/group/project.
+        instance: CRN, or hub/group/project. On "ibm_quantum_platform" also the instance's name, which costs one
+            look-up a process.
         verify: Check TLS certificates; False turns it off, a text is the path of a CA bundle.
         proxies: Proxy URL by scheme, as `requests` takes them.
+        private_endpoint: Use IBM Cloud's private hosts, on "ibm_quantum_platform".
+        api_version: ``IBM-API-Version`` to ask for, YYYY-MM-DD; None for the one that this version was tested with.
 
     Raises:
         ConfigurationError: A value that cannot work; the message names the field.
@@ -39,30 +42,47 @@ class Credentials:
     instance: str | None = field(default=None, repr=False)
     verify: bool | str = True
     proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    private_endpoint: bool = False
+    api_version: str | None = None
 
     def __post_init__(self) -> None:
         if self.channel not in ("local", "ibm_quantum_platform", "classic"):
             raise ConfigurationError(f"channel: {self.channel!r} is none of local, ibm_quantum_platform, classic.")
         for name in ("url", "auth_url"):
             _check_url(name, getattr(self, name))
-        for name in ("token", "instance"):
-            value = getattr(self, name)
-            if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
-                raise ConfigurationError(f"{name}: must be printable ASCII without spaces (a line break in it?).")
+        if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
+            raise ConfigurationError("token: must be printable ASCII without spaces (a line break in it?).")
+        if self.instance is not None and not self._is_instance(self.instance):
+            raise ConfigurationError("instance: must be printable ASCII (a line break in it?).")
+        if self.api_version is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.api_version):
+            raise ConfigurationError("api_version: must be a date like 2026-04-15.")
         if self.channel == "local":
             return
         if not self.token:
             raise ConfigurationError(f"token: channel {self.channel!r} needs one.")
         if self.channel == "classic" and not (self.url or self.auth_url):
             raise ConfigurationError("url: channel 'classic' needs the base URL of the runtime, or auth_url.")
-        if self.channel == "ibm_quantum_platform" and not (self.instance or "").startswith("crn:"):
-            raise ConfigurationError("instance: channel 'ibm_quantum_platform' needs the instance's CRN (crn:v1:…).")
+        if self.channel == "ibm_quantum_platform" and not self.instance:
+            raise ConfigurationError(
+                "instance: channel 'ibm_quantum_platform' needs the instance's CRN (crn:v1:…), or its name."
+            )
+
+    def _is_instance(self, text: str) -> bool:
+        # Names of IBM Cloud's instances may have spaces within; nothing else may, and no header could take more.
+        spaced = self.channel == "ibm_quantum_platform" and not self.has_crn and text == text.strip()
+        return bool(re.fullmatch(r"[\x20-\x7e]+" if spaced else r"[\x21-\x7e]+", text))
+
+    @property
+    def has_crn(self) -> bool:
+        """True if `instance` is a CRN: then nothing has to be looked up."""
+        return (self.instance or "").startswith("crn:")
 
     @property
     def account(self) -> tuple[object, ...]:
         """What tells one account from another; two equal ones can share a session, a token and a watcher."""
         proxies = tuple(sorted((self.proxies or {}).items()))
-        return (self.channel, self.url, self.auth_url, self.token, self.instance, self.verify, proxies)
+        server = (self.channel, self.url, self.auth_url, self.private_endpoint, self.api_version)
+        return (*server, self.token, self.instance, self.verify, proxies)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.private_results import PrivateResult
 from prefect_runtime.client.rest import RuntimeClient
-from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.retry import Deadline, RetryPolicy, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.client.transport import clean
 from prefect_runtime.wire.codec import ResultDecoder, decode
@@ -32,6 +32,7 @@ from prefect_runtime.wire.errors import (
     RuntimeJobMaxTimeoutError,
     RuntimeJobNotFound,
 )
+from prefect_runtime.wire.metrics import JobMetrics
 from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ Decoder = type[ResultDecoder]
 REASON_CHARACTERS = 20_000
 RESULT_LOOKS = 5  # a job may be DONE a moment before its result can be had
 RESULT_PAUSE = 0.5
+RESULT_PATIENCE = 900.0  # seconds for which a result is asked for, where the caller has set no time
+RESULT_GRACE = 0.4  # seconds past the caller's deadline for a result that is there already
+
+_STUBBORN = RetryPolicy(attempts=1000, first=1.0, cap=30.0, to_the_end=True)
 
 
 class RuntimeJob:
@@ -197,6 +202,10 @@ class RuntimeJob:
         """Return the job's timestamps and usage, as the server gives them."""
         return self._client.metrics(self._job_id)
 
+    def usage(self) -> JobMetrics:
+        """Return when the job was made, ran and ended, and the QPU seconds that are charged for it."""
+        return JobMetrics.parse(self.metrics())
+
     # Waiting for it
 
     def wait_for_final_state(
@@ -244,42 +253,60 @@ class RuntimeJob:
         """Wait for the job and return its result. The text is fetched once.
 
         Args:
-            timeout: Seconds to wait for the job.
+            timeout: Seconds to wait in all, for the job and then for its result; None for as long as it takes.
             wait: The longest pause between two queries, in seconds.
             decoder: Class that decodes the result; the job's own if None.
 
         Raises:
             RuntimeJobFailureError: The job failed (`RuntimeJobMaxTimeoutError`: it ran too long).
             RuntimeInvalidStateError: The job was cancelled: it has no result.
-            JobTimeoutError: Not final in time. The job is left alone.
+            JobTimeoutError: Not final in time, or its result had not come by then. The job is left alone.
             ResultDecodeError: The result cannot be read with this decoder.
             ResultLostError: The job is done, but the server has no result (any more).
         """
+        check_seconds("timeout", timeout)
+        deadline = Deadline(timeout, self._client.clock)
         self.wait_for_final_state(timeout=timeout, wait=wait)
         document = self.document()
         if document.status is not JobStatus.DONE:
             raise self.failure()
         used = decoder or self._decoder
         if used not in self._decoded:
-            self._decoded[used] = used.decode(self._fetch_result())
+            self._decoded[used] = used.decode(self._fetch_result(deadline))
         return self._decoded[used]
 
-    def _fetch_result(self) -> str:
+    def _fetch_result(self, deadline: Deadline) -> str:
+        within = Deadline(deadline.remaining() + RESULT_GRACE, deadline.clock)
         for _ in range(RESULT_LOOKS):
             if self._result_text is None:
-                private = self._document is not None and self._document.private
-                client = self._client
-                self._result_text = (
-                    PrivateResult(client, self._job_id).fetch() if private else client.results(self._job_id)
-                )
+                self._result_text = self._ask_for_result(within)
             if self._result_text is not None:
                 return self._result_text
-            self._client.clock.sleep(RESULT_PAUSE)
+            self._client.clock.sleep(min(RESULT_PAUSE, within.remaining()))
         raise ResultLostError(
             f"Job {self._job_id} is done, but the server has no result for it: deleted, or a private job's, which can "
             "be read once.",
             job_id=self._job_id,
         )
+
+    def _ask_for_result(self, within: Deadline) -> str | None:
+        """Ask until there is an answer: that a request fails is no reason to leave a finished job's result behind."""
+        patience = within.at_most(RESULT_PATIENCE)
+        try:
+            return _STUBBORN.run(lambda: self._read_result(patience), patience)
+        except QiskitRuntimeError as error:
+            if not (error.retryable and within.expired):
+                raise
+            raise JobTimeoutError(
+                f"Job {self._job_id} is done, but its result had not come when the time was up: fetch it again with "
+                f"its id. {error}",
+                job_id=self._job_id,
+            ) from None
+
+    def _read_result(self, deadline: Deadline) -> str | None:
+        if self._document is not None and self._document.private:
+            return PrivateResult(self._client, self._job_id).fetch(deadline)
+        return self._client.results(self._job_id, deadline=deadline)
 
     # Doing something about it
 

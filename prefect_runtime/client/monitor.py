@@ -35,6 +35,7 @@ from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
 _log = logging.getLogger(__name__)
 
+LONGEST_TOLD_PAUSE = 600.0  # however long a server asks us to stay away: there are proxies that say a year
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
 PAUSE_WITH_FEED = 30.0
 FEED_LINGERS = 10.0  # seconds after the last wait: who runs one job after another opens one feed
@@ -361,7 +362,8 @@ class JobMonitor:
 
     def _failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
         gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
-        for_good = isinstance(error, AuthenticationError | ConfigurationError)
+        # A sign-in service that is down is an event of the line; a token that it refused is not.
+        for_good = isinstance(error, AuthenticationError | ConfigurationError) and not error.retryable
         _log.warning("status of %s not known now, will ask again: %s", _names(job_ids), error)
         with self._lock:
             for job_id in job_ids:
@@ -372,7 +374,7 @@ class JobMonitor:
                 watch.failed = True
                 watch.times_gone = watch.times_gone + 1 if gone else 0
                 if isinstance(error, RateLimitedError) and error.retry_after is not None:
-                    watch.not_before = self._clock.monotonic() + error.retry_after
+                    watch.not_before = self._clock.monotonic() + min(error.retry_after, LONGEST_TOLD_PAUSE)
                 if for_good or watch.times_gone >= CONFIRM_GONE:
                     watch.error = error
                 watch.tell()

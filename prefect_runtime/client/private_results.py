@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prefect_runtime.client.rest import RuntimeClient
+from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.environment import home
 from prefect_runtime.wire.errors import ConfigurationError, ResultLostError
 
@@ -43,7 +44,7 @@ class PrivateResult:
         self._whole = self._folder / f"{name}.json"
         self._part = self._folder / f"{name}.{os.getpid()}.part"
 
-    def fetch(self) -> str | None:
+    def fetch(self, deadline: Deadline) -> str | None:
         """Return the result: as it was kept, else from the server, which is asked for it once; None if it has none.
 
         Raises:
@@ -53,7 +54,7 @@ class PrivateResult:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return self._whole.read_text("utf-8")
         with self._opened() as part:
-            return self._read_into(part)
+            return self._read_into(part, deadline)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -75,7 +76,7 @@ class PrivateResult:
                 if not self._part.stat().st_size:
                     self._part.unlink()
 
-    def _read_into(self, part: int) -> str | None:
+    def _read_into(self, part: int, deadline: Deadline) -> str | None:
         def keep(data: bytes) -> None:
             try:
                 while data:
@@ -84,7 +85,7 @@ class PrivateResult:
                 raise ResultLostError(f"could not be kept ({error.strerror})") from None
 
         try:
-            text = self._client.private_results(self._job_id, keep=keep)
+            text = self._client.private_results(self._job_id, deadline=deadline, keep=keep)
         except ResultLostError as error:
             raise self._lost(error.message) from None
         if text is not None:

@@ -25,12 +25,14 @@ from prefect_runtime.wire.errors import (
     RuntimeJobNotFound,
     RuntimeProgramNotFound,
     ServerError,
+    SessionNotFoundError,
 )
 
 _NOT_FOUND: Mapping[str, type[ApiError]] = {
     "job": RuntimeJobNotFound,
     "program": RuntimeProgramNotFound,
     "backend": BackendNotFoundError,
+    "session": SessionNotFoundError,
 }
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     400: InvalidInputError,
@@ -39,6 +41,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     413: InvalidInputError,
     422: InvalidInputError,
 }
+TOO_MANY_REQUESTS = "1202"  # IBM's registry of errors; it comes with other statuses than 429 too
 _NEXT = {
     401: "The token is wrong or has expired: check the block's token.",
     403: "The account may not do this: check instance and permissions.",
@@ -53,7 +56,7 @@ def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets
     Args:
         answer: The answer.
         what: Method and path, for the message.
-        kind: What a 404 is about: "job", "program" or "backend".
+        kind: What a 404 or 410 is about: "job", "program", "backend" or "session".
         job_id: The job this is about.
         secrets: What must not be in the message.
     """
@@ -77,9 +80,9 @@ def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets
         "trace": said["trace"],
         "job_id": job_id,
     }
-    if status == 429:
+    if status == 429 or said["code"] == TOO_MANY_REQUESTS:
         return RateLimitedError(message, retry_after=retry_after(answer.headers), **details)
-    if status == 404:
+    if status in (404, 410):
         if kind == "job" and job_id is None:  # POST /jobs: it is the program or the backend that is not there
             kind = "backend" if "backend" in text.lower() else "program"
         return _NOT_FOUND[kind](message, **details)

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import tenacity
 
-from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError, RateLimitedError
+from prefect_runtime.wire.errors import AuthenticationError, ConfigurationError, QiskitRuntimeError, RateLimitedError
 
 T = TypeVar("T")
 
@@ -102,18 +102,20 @@ class RetryPolicy:
         first: Longest pause after the first failure, in seconds; doubles from there, with jitter.
         cap: Longest pause, in seconds.
         on: The errors to try again after, if they also say that this can help.
+        to_the_end: Use up the time: a pause that is longer than what is left becomes as long as that.
     """
 
     attempts: int = 5
     first: float = 0.2
     cap: float = 5.0
     on: tuple[type[QiskitRuntimeError], ...] = (QiskitRuntimeError,)
+    to_the_end: bool = False
 
     def run(self, call: Callable[[], T], deadline: Deadline) -> T:
         """Return what `call` returns, trying again while its error says that this can help.
 
         A pause that the server asks for (`RateLimitedError.retry_after`) is kept, unless it is longer than the time
-        left: then the error is raised at once, with time to do something else.
+        left: then the error is raised at once, with time to do something else (not so with `to_the_end`).
 
         Raises:
             QiskitRuntimeError: The last one `call` raised.
@@ -124,9 +126,12 @@ class RetryPolicy:
             error = state.outcome.exception() if state.outcome else None
             asked = error.retry_after if isinstance(error, RateLimitedError) else None
             # Half of it at least: two that failed together do not come back together.
-            return exponential(state) * random.uniform(0.5, 1.0) if asked is None else asked  # noqa: S311
+            seconds = exponential(state) * random.uniform(0.5, 1.0) if asked is None else asked  # noqa: S311
+            return min(seconds, deadline.remaining()) if self.to_the_end else seconds
 
         def give_up(state: tenacity.RetryCallState) -> bool:
+            if self.to_the_end:
+                return state.attempt_number >= self.attempts or deadline.expired
             return state.attempt_number >= self.attempts or state.upcoming_sleep >= deadline.remaining()
 
         retrying = tenacity.Retrying(
@@ -140,4 +145,5 @@ class RetryPolicy:
 
     def _can_help(self, error: BaseException) -> bool:
         # isinstance first: tenacity hands us SIGTERM's and Ctrl-C's exceptions too, and those must pass.
-        return isinstance(error, self.on) and error.retryable
+        # Signing in has short retries of its own (signing.py): those of the request would multiply them.
+        return isinstance(error, self.on) and error.retryable and not isinstance(error, AuthenticationError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -12,8 +13,11 @@ from typing import Any, Literal, NoReturn, Self
 from prefect_runtime.client import accounts, primitives, submission, usage
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
+from prefect_runtime.client.choice import Choice, Wish, choose
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.finding import JobFilter, find
 from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.line import REQUEST_SECONDS
 from prefect_runtime.client.preview import preview
 from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
 from prefect_runtime.client.request import (
@@ -26,8 +30,9 @@ from prefect_runtime.client.request import (
     check_log_level,
     check_tags,
 )
-from prefect_runtime.client.rest import REQUEST_SECONDS, RuntimeClient
+from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.sessions import Mode, RuntimeSession, check_max_ttl, open_session
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import (
     ApiError,
@@ -57,6 +62,8 @@ class RuntimeService:
         generation: Of the primitives: the server's own programs, or "client": IBM's client builds a program for
             ``executor`` here (extra ``ibm``).
         request_timeout: Total time for one request with its retries, in seconds.
+        jobs_per_minute: A fixed rate of submission, shared by all who ask for one with this account in this process;
+            None (or 0) for as fast as the server takes them.
     """
 
     def __init__(
@@ -68,15 +75,18 @@ class RuntimeService:
         guard_usage: bool = False,
         generation: Literal["server", "client"] = "server",
         request_timeout: float = REQUEST_SECONDS,
+        jobs_per_minute: float | None = None,
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
         if generation not in ("server", "client"):
             raise ConfigurationError(f"primitives: {generation!r} is none of 'server', 'client'.")
+        self._guard_usage = guard_usage
+        self._client_side = generation == "client"
+        check_seconds("jobs_per_minute", jobs_per_minute)
         self.credentials = credentials or Credentials()
         self._asked_backend = check_backend(backend)
         self._settle = settle_seconds
-        self._guard_usage = guard_usage
-        self._client_side = generation == "client"
+        self._per_minute = jobs_per_minute
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
         self._backends = Backends(self._account)
         self._release = weakref.finalize(self, accounts.release, self._account)
@@ -276,7 +286,9 @@ class RuntimeService:
                 usage.check_left(self.client.usage(), min((one for one in limits if one is not None), default=None))
             return prepared
 
-        return submission.submit(request, self.client, journal, prepare, settle_seconds=self._settle)
+        return submission.submit(
+            request, self.client, journal, prepare, settle_seconds=self._settle, jobs_per_minute=self._per_minute
+        )
 
     def _prepare(self, request: Request) -> Prepared:
         if primitives.is_primitive(request.program_id, request.inputs):
@@ -346,6 +358,34 @@ class RuntimeService:
         if self.credentials.channel == "local":
             self.client.program(program_id)
 
+    def session(self, backend: str | Sequence[str] | None = None, *, max_ttl: float | None = None) -> RuntimeSession:
+        """Open a session: its jobs run next to each other, and it bills from its first job until it is closed.
+
+        Args:
+            backend: A name, names in order of preference, or "least_busy"; the service's own if None.
+            max_ttl: Its time to live, in seconds; without one the log has a warning.
+
+        Raises:
+            SessionUnknownError: The answer was lost: there may be one now. Not asked for again.
+            ApiError: The server refused: there is none.
+            ConnectFailedError: The server cannot be reached: there is none.
+        """
+        return self._open("dedicated", backend, max_ttl)
+
+    def batch(self, backend: str | Sequence[str] | None = None, *, max_ttl: float | None = None) -> RuntimeSession:
+        """Open a batch: jobs that are all there at once run as close together as they can; see `session`."""
+        return self._open("batch", backend, max_ttl)
+
+    def _open(self, mode: Mode, backend: str | Sequence[str] | None, max_ttl: float | None) -> RuntimeSession:
+        life = check_max_ttl(max_ttl)
+        name = self.backend_name(backend)
+        document = open_session(self.client, mode=mode, backend=name, max_ttl=life)
+        return RuntimeSession(self, document, mode=mode, backend=name)
+
+    def backend_name(self, backend: str | Sequence[str] | None = None) -> str | None:
+        """Return the name of the backend that a job, or a session, would be sent to now."""
+        return self._backends.name_for(check_backend(backend) or self._asked_backend)
+
     # What is there
 
     def backends(self) -> list[Backend]:
@@ -367,6 +407,14 @@ class RuntimeService:
             BackendNotFoundError: None is operational.
         """
         return self._backends.least_busy()
+
+    def choose_backend(self, wish: Wish) -> Choice:
+        """Return the backend that is best for a piece of work now, and what spoke for it.
+
+        Raises:
+            BackendNotFoundError: None will do; the message says why not, for each.
+        """
+        return choose(wish, self._backends.all(), self._backends.get)
 
     # Find one
 
@@ -391,6 +439,12 @@ class RuntimeService:
         program_id: str | None = None,
         *,
         tags: Sequence[str] = (),
+        backend: str | None = None,
+        session_id: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        status: JobStatus | str | Sequence[JobStatus | str] | None = None,
+        flow_run_id: str | None = None,
     ) -> list[RuntimeJob]:
         """Return jobs of the account, newest first.
 
@@ -400,20 +454,25 @@ class RuntimeService:
             pending: True for queued and running ones, False for final ones, None for both.
             program_id: Only those of this program.
             tags: Only those with all of these tags.
+            backend: Only those on this backend.
+            session_id: Only those in this session.
+            created_after: Only those created then or later; a time without a zone is UTC.
+            created_before: Only those created then or earlier.
+            status: Only those in this status, or in one of these.
+            flow_run_id: Only those submitted in this (outermost) flow run.
         """
-        found: dict[str, JobDocument] = {}  # by id: a job made while we page would come twice
-        offset, before = skip, list[str]()
-        while limit is None or len(found) < limit:
-            size = 200 if limit is None else min(200, limit - len(found))
-            page = self.client.jobs(limit=size, offset=offset, pending=pending, program=program_id, tags=tags)
-            found.update({document.id: document for document in page})
-            offset += len(page)
-            ids = [document.id for document in page]
-            # A short page is the last, whatever a server counts; the same page again is from one that knows no pages.
-            if len(page) < size or ids == before:
-                break
-            before = ids
-        documents = list(found.values())[:limit]
+        wanted = JobFilter.of(
+            tags=tags,
+            flow_run_id=flow_run_id,
+            created_after=created_after,
+            created_before=created_before,
+            status=status,
+            pending=pending,
+            program_id=program_id,
+            backend=backend,
+            session_id=session_id,
+        )
+        documents = list(find(self.client, wanted, limit=limit, skip=skip))
         backends = {name: self._backend_named(name) for name in {document.backend for document in documents}}
         return [self._as_job(document, backends[document.backend]) for document in documents]
 

@@ -46,8 +46,7 @@ UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large reque
 LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
 LOOK_UPS_AT_LEAST = 10  # within the settling time: a short one is not over before the first pause
 CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
-RATE_LIMIT_TIMES = 30.0  # so many times as long as a request may take, we go on offering a job to one that says 429
-FIRST_RATE_LIMIT_PAUSE, LONGEST_RATE_LIMIT_PAUSE = 1.0, 60.0  # where it does not say how long to wait
+RATE_LIMIT_TIMES = 120.0  # so many times as long as a request may take, a job waits for its turn at one that says 429
 MAX_POSTS = 3  # the first, and two after an absence was proved
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
 """How long after the intent a job may still turn up in the server's list. No promise of IBM's is known: measured values
@@ -61,6 +60,7 @@ def submit(
     prepare: Callable[[], Prepared],
     *,
     settle_seconds: float | None,
+    jobs_per_minute: float | None = None,
 ) -> Card:
     """Return the card of the request's one job, made or found; its `job_id` is set.
 
@@ -70,6 +70,7 @@ def submit(
         journal: Keeps the cards.
         prepare: Chooses the backend, transpiles and encodes; called only if a job has to be made.
         settle_seconds: How long an ambiguous job may take to turn up in the list; None for the channel's default.
+        jobs_per_minute: A fixed rate to keep; None for as fast as the server takes them.
 
     Raises:
         SubmissionUnknownError: Whether a job exists cannot be proved.
@@ -84,7 +85,7 @@ def submit(
         _log.info("job %s: found on its card, nothing is sent", card.job_id)
         client.job(card.job_id)  # 404: an error, not a reason to start again
         return card
-    submission = _Submission(request, client, journal, settle)
+    submission = _Submission(request, client, journal, settle, jobs_per_minute)
     first_use = not card.intended_at
     if explicit or not first_use:
         look = partial(submission.look, card, first_use=first_use)
@@ -104,7 +105,8 @@ def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -
         {
             "inputs": request.inputs,
             "optimization_level": request.optimization_level,
-            "others": dict(request.others),
+            # Not the session: a flow run that is executed again may be in another one, and wants its old jobs.
+            "others": {name: value for name, value in request.others.items() if name != "session_id"},
             **({"primitives": "client"} if request.client_side else {}),
         },
         place="request",
@@ -148,11 +150,14 @@ def now() -> str:
 class _Submission:
     """The steps that talk to the server."""
 
-    def __init__(self, request: Request, client: RuntimeClient, journal: Journal, settle: float) -> None:
+    def __init__(
+        self, request: Request, client: RuntimeClient, journal: Journal, settle: float, per_minute: float | None
+    ) -> None:
         self._request = request
         self._client = client
         self._journal = journal
         self._settle_seconds = settle
+        self._per_minute = per_minute
 
     def create(self, card: Card, prepared: Prepared) -> Card:
         """Write the intent, send the request, and find out what became of it."""
@@ -196,23 +201,25 @@ class _Submission:
         client = self._client
         seconds = POST_TIMES * client.request_timeout + len(prepared.params) / UPLOAD_BYTES_PER_SECOND
         patience = Deadline(RATE_LIMIT_TIMES * client.request_timeout, client.clock)
-        pause = FIRST_RATE_LIMIT_PAUSE
 
         def post() -> str:
             return client.run_job(body, prepared.params, deadline=Deadline(seconds, client.clock))
 
         while True:
-            try:
-                return _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock))
-            except RateLimitedError as limited:
-                told = limited.retry_after if limited.retry_after is not None else pause
-                pause = min(2 * pause, LONGEST_RATE_LIMIT_PAUSE)
-                if told >= patience.remaining():
-                    raise
-                _log.info("request %s: the server takes no more jobs now; again in %.0f s", card.key, told)
-                client.clock.sleep(told)
+            if client.pace.turn(patience, per_minute=self._per_minute) > 0:
                 card = replace(card, intended_at=now())  # the settling time starts anew
                 self.or_abandon(partial(self._journal.intend, card))
+            sent_at = client.clock.monotonic()
+            try:
+                job_id = _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock))
+            except RateLimitedError as limited:
+                client.pace.refused(limited.retry_after, sent_at=sent_at)
+                if limited.retry_after is not None and limited.retry_after >= patience.remaining():
+                    raise
+                _log.info("request %s: the server takes no more jobs now; it will be offered again", card.key)
+            else:
+                client.pace.taken()
+                return job_id
 
     def _body(self, card: Card, prepared: Prepared) -> dict[str, Any]:
         request, credentials = self._request, self._client.credentials

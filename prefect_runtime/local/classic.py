@@ -18,6 +18,7 @@ from prefect_runtime.local import bodies, intake
 from prefect_runtime.local.documents import NETWORK, built_in_documents, program_document
 from prefect_runtime.local.job_routes import MAX_PAGE, Dialect, add_job_routes
 from prefect_runtime.local.refusals import Refusal
+from prefect_runtime.local.session_routes import add_session_routes
 from prefect_runtime.local.uploads import Program
 from prefect_runtime.local.worker import BUILT_IN
 from prefect_runtime.wire.models import PROTOCOL
@@ -32,6 +33,7 @@ def router(runtime: Runtime) -> APIRouter:
     _account_routes(routes, runtime)
     _backend_routes(routes, runtime)
     _program_routes(routes, runtime)
+    add_session_routes(routes, runtime)
     add_job_routes(routes, runtime, Dialect())
     return routes
 

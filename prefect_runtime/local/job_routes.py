@@ -40,7 +40,7 @@ class Dialect:
     """What is different from dialect to dialect.
 
     Attributes:
-        has_sessions: A session that a job names must be there and open.
+        has_sessions: A session that a job names must be there and open; else open, if it is there.
         needs_backend: A job without a backend is refused; else it gets the first one.
         log_is_there: There is an (empty) log before the program has started; else 404.
     """
@@ -75,7 +75,7 @@ def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
             full = f"{runtime.max_pending} jobs are queued or running already."
             raise Refusal(429, 429, full, solution="Wait until some have ended.", retry_after=QUEUE_RETRY_SECONDS)
         job = await run_in_threadpool(intake.new_job, body, runtime.store.programs)
-        if dialect.has_sessions and job.session_id is not None:
+        if job.session_id is not None and (dialect.has_sessions or runtime.sessions.has(job.session_id)):
             runtime.sessions.check_accepts(job.session_id)
         try:
             await run_in_threadpool(runtime.store.add_job, job)

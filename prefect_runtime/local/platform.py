@@ -16,10 +16,10 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from prefect_runtime.local import bodies, intake, sessions, tokens
-from prefect_runtime.local.intake import BACKEND_NAMES
+from prefect_runtime.local import bodies, tokens
 from prefect_runtime.local.job_routes import Dialect, add_job_routes
 from prefect_runtime.local.refusals import Refusal
+from prefect_runtime.local.session_routes import add_session_routes
 
 if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime
@@ -43,7 +43,7 @@ def router(runtime: Runtime) -> APIRouter:
     """Return all routes of the dialect."""
     routes = APIRouter(prefix=PREFIX)
     _instance_routes(routes, runtime)
-    _session_routes(routes, runtime)
+    add_session_routes(routes, runtime)
     add_job_routes(routes, runtime, Dialect(has_sessions=True, needs_backend=True, log_is_there=False))
     return routes
 
@@ -155,29 +155,3 @@ def _instance_routes(routes: APIRouter, runtime: Runtime) -> None:
     def defaults(name: str) -> Any:
         pages.check(name)
         return {}
-
-
-def _session_routes(routes: APIRouter, runtime: Runtime) -> None:
-    table = runtime.sessions
-
-    @routes.post("/sessions", openapi_extra=bodies.SESSION)
-    async def open_session(request: Request) -> dict[str, Any]:
-        given = sessions.check_new(intake.parse_object(await request.body()), BACKEND_NAMES)
-        return table.document(table.open(**given))
-
-    @routes.get("/sessions/{session_id}")
-    def session(session_id: str) -> dict[str, Any]:
-        return table.document(table.get(session_id))
-
-    @routes.patch("/sessions/{session_id}", status_code=204, openapi_extra=bodies.takes(accepting_jobs=bodies.FLAG))
-    async def change_session(session_id: str, request: Request) -> Response:
-        body = intake.parse_object(await request.body())
-        if body.get("accepting_jobs") is not False:
-            raise Refusal(400, 400, "accepting_jobs: a session can only be closed (false).")
-        table.close(table.get(session_id).id)
-        return Response(status_code=204)
-
-    @routes.delete("/sessions/{session_id}/close", status_code=204)
-    def cancel_session(session_id: str) -> Response:
-        table.cancel(table.get(session_id).id)
-        return Response(status_code=204)

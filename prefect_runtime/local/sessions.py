@@ -78,6 +78,10 @@ class Sessions:
             session = Session(**(self._row(session_id) or row))
         return session
 
+    def has(self, session_id: str) -> bool:
+        """True if there is, or was, such a session."""
+        return self._row(session_id) is not None
+
     def _row(self, session_id: str) -> sqlite3.Row | None:
         with self._lock:
             row: sqlite3.Row | None = self._db.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()

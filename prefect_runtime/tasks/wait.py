@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 
 from prefect_runtime.blocks import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
-from prefect_runtime.client.retry import check_seconds
+from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.note import note, note_if_final
 from prefect_runtime.wire.errors import (
     ConfigurationError,
@@ -93,13 +93,14 @@ def fetch_result(
     Raises:
         RuntimeJobFailureError: The job failed; the message has the program's traceback.
         RuntimeInvalidStateError: The job was cancelled: it has no result.
-        JobTimeoutError: Not final in time.
+        JobTimeoutError: Not final in time, or its result had not come by then.
         ResultDecodeError: The result cannot be read with this decoder.
     """
     _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
     decoder_class = _load_decoder(decoder)
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
+        deadline = Deadline(timeout, service.client.clock)
         job = service.handle(job_id)
         try:
             _wait(job, timeout, pause, on_timeout, quiet=True)
@@ -110,7 +111,7 @@ def fetch_result(
         if document.known_status() is not JobStatus.DONE:
             note(service, document, delivered=True)
             raise job.failure()
-        result = job.result(decoder=decoder_class)
+        result = job.result(None if timeout is None else deadline.remaining(), decoder=decoder_class)
         note(service, document, result=result)
         return result
 

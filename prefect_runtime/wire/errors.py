@@ -19,10 +19,12 @@ The seed's names are the trunk; the rest says what a caller can do next, never w
        │  ├─ RuntimeJobNotFound           404
        │  ├─ RuntimeProgramNotFound       404
        │  ├─ BackendNotFoundError         404
+       │  ├─ SessionNotFoundError         404
        │  ├─ RuntimeDuplicateProgramError 409
        │  └─ ServerError                  5xx
        ├─ SubmissionUnknownError          cannot prove whether a job exists  .key
        ├─ UsageLimitError                 more than the instance has left  .needed_seconds .remaining_seconds
+       ├─ SessionUnknownError             cannot prove whether a session was opened  .max_ttl
        ├─ IdempotencyConflictError        same idempotency_key, another request  .key
        ├─ RuntimeJobFailureError          .reason .reason_code
        │  └─ RuntimeJobMaxTimeoutError    ran longer than max_execution_time
@@ -170,7 +172,7 @@ class ApiError(QiskitRuntimeError):
 
 
 class AuthenticationError(ApiError):
-    """401: the token is wrong, or no longer right after one refresh."""
+    """401: the token is wrong, or no longer right after one refresh; or the sign-in failed, `retryable` if for now."""
 
 
 class PermissionDeniedError(ApiError):
@@ -226,6 +228,10 @@ class BackendNotFoundError(ApiError):
     """404: no such backend for this account."""
 
 
+class SessionNotFoundError(ApiError):
+    """404: no such session for this account."""
+
+
 class RuntimeDuplicateProgramError(ApiError):
     """409: a program of that name is already there."""
 
@@ -272,6 +278,27 @@ class UsageLimitError(QiskitRuntimeError):
         super().__init__(message, job_id=job_id, retryable=retryable)
         self.needed_seconds = needed_seconds
         self.remaining_seconds = remaining_seconds
+
+
+class SessionUnknownError(QiskitRuntimeError):
+    """Whether a session was opened cannot be known: a session carries no tag by which it could be looked for.
+
+    It was not asked for again. If there is one, it ends by itself after its time to live.
+
+    Attributes:
+        max_ttl: That time, in seconds; None where the server's own applies.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        max_ttl: float | None = None,
+        job_id: str | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, retryable=retryable)
+        self.max_ttl = max_ttl
 
 
 class IdempotencyConflictError(QiskitRuntimeError):

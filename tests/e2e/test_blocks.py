@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prefect import flow, task
 from prefect.blocks.core import Block
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 from pydantic import SecretStr
@@ -224,3 +225,18 @@ def test_the_blocks_tags_go_with_the_calls_own(bell: QuantumCircuit, service: Ru
     state = sample(return_state=True)
     (job,) = service.jobs(limit=None, tags=[f"prt-run-{run_id(state)}"])
     assert {"of-the-block", "of-the-call"} <= set(service.client.job(job.job_id()).tags)
+
+
+def test_a_teams_token_is_read_from_the_secret_block_that_is_named(embedded: DiscoveryDocument) -> None:
+    Secret(value=embedded.token).save("e2e-team-token", overwrite=True)  # type: ignore[arg-type]
+    block = RuntimeCredentials(channel="classic", url=embedded.url, token_block="e2e-team-token")
+    block.save("e2e-team", overwrite=True)
+    with RuntimeCredentials.load("e2e-team").get_client() as client:
+        assert client.backends()
+    assert embedded.token not in repr(RuntimeCredentials.load("e2e-team"))
+
+
+def test_a_secret_block_that_is_not_there_is_told_by_its_name() -> None:
+    block = RuntimeCredentials(channel="classic", url="https://runtime.example", token_block="e2e-nobody")
+    with pytest.raises(ConfigurationError, match="token_block: there is no saved block 'e2e-nobody'"):
+        block.get_client()

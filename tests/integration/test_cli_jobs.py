@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from qiskit import QuantumCircuit
 
-from prefect_runtime.cli.jobs import Wanted, matching
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService, discovery
+from prefect_runtime.client.finding import JobFilter, find
 
 from .cli_support import CommandLine, start
 from .programs import ECHO, NUMBERS
@@ -81,7 +81,7 @@ def test_a_list_whose_server_knows_no_filter_has_only_what_was_asked_for_and_end
 
     with http_server(answer) as url:
         client = RuntimeClient(Credentials(channel="classic", url=url, token="classic-token-1234"))
-        found = [job.id for job in matching(client, Wanted(backend="b1"), 4)]
+        found = [job.id for job in find(client, JobFilter(backend="b1"), limit=4)]
         client.close()
     assert found == ["j1", "j3", "j5"]
     assert len(asked) == 2

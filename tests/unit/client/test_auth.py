@@ -20,11 +20,10 @@ from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     ConnectFailedError,
     ProtocolError,
     QiskitRuntimeError,
-    RateLimitedError,
-    ServerError,
 )
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ def test_a_classic_login_with_a_url_asks_for_no_other(servers: Servers, clock: F
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("me", [[], {}, {"urls": []}, {"urls": {"services": "x"}}, {"urls": {"services": {}}}, "html"])
+@pytest.mark.parametrize("me", [[], {}, {"urls": []}, {"urls": {"services": "x"}}, {"urls": {"services": {}}}])
 def test_a_login_that_names_no_runtime_is_a_protocol_error(me: Any, clock: FakeClock) -> None:
     transport = FakeTransport(lambda sent: (200, me) if sent.url.endswith("/me") else (200, {"id": "t"}))
     with pytest.raises(ProtocolError):
@@ -200,6 +199,70 @@ def test_the_key_never_goes_to_the_runtime(credentials: Credentials, servers: Se
     sign_in_hosts = {"iam.cloud.ibm.com", "auth.example"}
     assert {sent.host for sent in transport.sent if KEY in repr(sent)} <= sign_in_hosts
     assert {sent.host for sent in transport.sent} - sign_in_hosts
+
+
+# Where the instance is
+
+
+NAMED = Credentials(channel="ibm_quantum_platform", token=KEY, instance="my instance")
+
+
+def named(*found: dict[str, Any]) -> Callable[[Sent], Any]:
+    """A platform whose resource controller knows some instances."""
+    servers = Servers()
+    return lambda sent: (200, {"resources": list(found)}) if "resource_instances" in sent.url else servers(sent)
+
+
+def test_an_instance_given_by_name_is_looked_up_once(clock: FakeClock) -> None:
+    transport = FakeTransport(named({"name": "my instance", "crn": CRN}))
+    runtime = client(NAMED, transport, clock)
+    for _ in range(3):
+        runtime.job("j1")
+        clock.advance(3000)  # a new token each time, but no new look-up
+    (look_up,) = transport.to("resource_instances")
+    assert look_up.url == "https://resource-controller.cloud.ibm.com/v2/resource_instances"
+    assert look_up.headers["Authorization"] == "Bearer token-1"
+    assert {(job.host, job.headers["Service-CRN"]) for job in transport.to("/jobs/")} == {
+        ("eu-de.quantum.cloud.ibm.com", CRN)
+    }
+    assert CRN in runtime.secrets
+
+
+def test_an_instance_given_by_crn_is_not_looked_up(servers: Servers, clock: FakeClock) -> None:
+    transport = FakeTransport(servers)
+    client(IAM, transport, clock).job("j1")
+    assert [sent.url.rpartition("/")[2] for sent in transport.sent] == ["token", "j1"]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], "no quantum instance"),
+        ([{"name": "my instance 2", "crn": CRN}], "no quantum instance"),
+        ([{"name": "my instance", "crn": CRN.replace("quantum-computing", "databases")}], "no quantum instance"),
+        ([{"name": "my instance", "crn": CRN}, {"name": "my instance", "crn": CRN + "x"}], "2 quantum instances"),
+    ],
+)
+def test_a_name_that_is_not_one_instances_is_refused(
+    found: list[dict[str, Any]], message: str, clock: FakeClock
+) -> None:
+    transport = FakeTransport(named(*found))
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        client(NAMED, transport, clock).job("j1")
+    assert "crn:v1:bluemix" not in str(caught.value)
+    assert not transport.to("/jobs/")
+
+
+def test_private_endpoints_and_another_api_version(servers: Servers, clock: FakeClock) -> None:
+    transport = FakeTransport(servers)
+    private = Credentials(
+        channel="ibm_quantum_platform", token=KEY, instance=CRN, private_endpoint=True, api_version="2027-01-31"
+    )
+    client(private, transport, clock).job("j1")
+    iam, job = transport.sent
+    assert iam.host == "private.iam.cloud.ibm.com"
+    assert job.host == "private.eu-de.quantum.cloud.ibm.com"
+    assert job.headers["IBM-API-Version"] == "2027-01-31"
 
 
 # Renewal
@@ -279,45 +342,116 @@ def test_an_iam_token_of_unknown_life_lives_an_hour(life: Any, servers: Servers,
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "retryable"),
+    ("answer", "for_now"),
     [
-        ((400, {"errorCode": "BXNIM0415E", "errorMessage": "bad key"}), AuthenticationError, False),
-        ((401, "no"), AuthenticationError, False),
-        ((403, "no"), AuthenticationError, False),
-        ((500, "down"), ServerError, True),
-        ((503, "down"), ServerError, True),
-        ((429, "slow", {"retry-after": "3"}), RateLimitedError, True),
-        ((200, "no JSON"), ProtocolError, True),
-        ((200, {}), ProtocolError, True),
-        ((200, {"access_token": "", "id": ""}), ProtocolError, True),
-        ((200, {"access_token": 5, "id": 5}), ProtocolError, True),
-        ((200, []), ProtocolError, True),
-        (ConnectFailedError("x"), ConnectFailedError, True),
-        (AnswerLostError("x"), AnswerLostError, True),
+        ((400, {"errorCode": "BXNIM0415E", "errorMessage": "bad key"}), False),
+        ((401, "no"), False),
+        ((403, "no"), False),
+        ((404, "no"), False),
+        ((408, "slow"), True),
+        ((500, "down"), True),
+        ((503, "down"), True),
+        ((429, "slow", {"retry-after": "3"}), True),
+        ((429, "slow", {"retry-after": "86400"}), True),
+        ((200, "no JSON"), True),
+        ((200, {}), True),
+        ((200, {"access_token": "", "id": ""}), True),
+        ((200, {"access_token": 5, "id": 5}), True),
+        ((200, []), True),
+        (ConnectFailedError("x"), True),
+        (AnswerLostError("x"), True),
     ],
-    ids=lambda part: part.__name__ if isinstance(part, type) else repr(part),
+    ids=repr,
 )
 @pytest.mark.parametrize("credentials", [IAM, LOGIN], ids=["platform", "classic"])
-def test_a_sign_in_service_that_fails_gives_a_typed_error(
-    credentials: Credentials, answer: Any, kind: type, retryable: bool, servers: Servers, clock: FakeClock
+def test_a_sign_in_service_that_fails_is_asked_some_times_and_then_an_error_says_so(
+    credentials: Credentials, answer: Any, for_now: bool, servers: Servers, clock: FakeClock
 ) -> None:
     servers.sign_in = answer
     transport = FakeTransport(servers)
-    with pytest.raises(QiskitRuntimeError) as caught:
-        client(credentials, transport, clock).job("j1", patient=False)
-    assert type(caught.value) is kind
-    assert caught.value.retryable is retryable
+    with pytest.raises(AuthenticationError) as caught:
+        client(credentials, transport, clock).job("j1")
+    assert caught.value.retryable is for_now
     assert KEY not in str(caught.value)
     assert not transport.to("/jobs/")
+    tries = len(transport.sent)
+    once = not for_now or "86400" in repr(answer)  # longer than there is time: no use to wait for it
+    assert tries == (1 if once else 4)
+    assert clock.monotonic() - 1_000 < 10
+    assert ("cannot be asked now" in str(caught.value)) is for_now
 
 
 def test_a_sign_in_service_that_comes_back_is_asked_again(servers: Servers, clock: FakeClock) -> None:
     servers.sign_in = (503, "down")
     runtime = client(IAM, FakeTransport(servers), clock)
-    with pytest.raises(ServerError):
+    with pytest.raises(AuthenticationError):
         runtime.job("j1")
     servers.sign_in = None
     assert runtime.job("j1").id == "j1"
+
+
+def test_of_many_threads_that_cannot_sign_in_one_tries_and_all_hear_of_it(servers: Servers, clock: FakeClock) -> None:
+    servers.sign_in = (503, "down")
+    transport = FakeTransport(servers)
+    runtime = client(IAM, transport, clock)
+    everybody = threading.Barrier(16)
+    heard: list[bool] = []
+
+    def ask() -> None:
+        everybody.wait(10)
+        try:
+            runtime.job("j1")
+        except AuthenticationError as error:
+            heard.append(error.retryable)
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert heard == [True] * 16
+    assert len(transport.sent) == 4
+
+
+def test_who_waits_for_anothers_sign_in_does_so_within_his_own_time(servers: Servers, clock: FakeClock) -> None:
+    at_it = threading.Event()
+
+    def slow(sent: Sent) -> Any:
+        if "identity" in sent.url:
+            at_it.set()
+            clock.sleep(20)
+        return servers(sent)
+
+    runtime = client(IAM, FakeTransport(slow), clock)
+    first = threading.Thread(target=lambda: runtime.job("j1"))
+    first.start()
+    assert at_it.wait(10)
+    began = clock.monotonic()
+    waited: list[float] = []
+
+    def short() -> None:
+        with pytest.raises(ConnectFailedError, match="Nothing was sent"):
+            runtime._access.get(Deadline(2, clock))
+        waited.append(clock.monotonic() - began)
+
+    second = threading.Thread(target=short)
+    second.start()
+    clock.join([first, second])
+    assert waited == [2.0]
+
+
+def test_while_the_sign_in_service_is_down_an_old_token_is_used_for_as_long_as_it_lives(
+    servers: Servers, clock: FakeClock
+) -> None:
+    runtime = client(IAM, FakeTransport(servers), clock)
+    runtime.job("j1")
+    servers.sign_in = (503, "down")
+    clock.advance(0.8 * 3600)
+    for _ in range(10):
+        assert runtime.job("j1").id == "j1"
+        clock.advance(60)
+    clock.advance(120)
+    with pytest.raises(AuthenticationError, match="cannot be asked now"):
+        runtime.job("j1")
 
 
 def test_what_the_sign_in_service_says_is_shown_without_the_key(clock: FakeClock, servers: Servers) -> None:

@@ -60,7 +60,7 @@ STATUSES = [
     (403, PermissionDeniedError, False),
     (404, RuntimeJobNotFound, False),
     (405, ApiError, False),
-    (410, ApiError, False),
+    (410, RuntimeJobNotFound, False),
     (422, InvalidInputError, False),
     (429, RateLimitedError, True),
     (500, ServerError, True),
@@ -100,6 +100,13 @@ def test_a_body_of_no_known_shape_is_still_a_typed_refusal(status: int, body: An
     error = refusal(status, body)
     assert isinstance(error, QiskitRuntimeError)
     assert str(status) in str(error)
+
+
+@pytest.mark.parametrize("status", [400, 403, 429])
+def test_code_1202_is_too_many_requests_whatever_the_status(status: int) -> None:
+    error = refusal(status, {"errors": [{"code": 1202, "message": "too many requests"}]})
+    assert type(error) is RateLimitedError
+    assert error.retryable
 
 
 def test_a_page_of_html_does_not_flood_the_message() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from prefect_runtime.client import submission
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.request import Card, NoJournal, Prepared, Request
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.submission import submit
@@ -47,6 +48,7 @@ class Server:
     def __init__(self, clock: FakeClock, credentials: Credentials = PLATFORM) -> None:
         self.clock = clock
         self.credentials = credentials
+        self.pace = Pace(clock)
         self.found: list[dict[str, Any]] = []
         self.posts: list[dict[str, Any]] = []
         self.times: list[float] = []
@@ -275,10 +277,20 @@ def test_a_server_that_cannot_be_reached_is_an_error_in_the_end(server: Server) 
     assert server.found == []
 
 
+def test_a_server_that_takes_no_jobs_for_an_hour_is_an_error_in_the_end(server: Server) -> None:
+    server.on_post = [RateLimitedError("x")] * 1000
+    began = server.clock.monotonic()
+    with pytest.raises(RateLimitedError):
+        send(server)
+    assert 3000 < server.clock.monotonic() - began <= 3600
+    assert (server.found, server.looks) == ([], [])
+    assert len(server.posts) < 70  # a minute between two, once it has said no often enough
+
+
 @pytest.mark.parametrize("asked", [[0.0], [17.0], [12.0, 12.0, 12.0, 12.0], [61.0], [60.0, 60.0]], ids=str)
 def test_a_429_waits_as_told_and_tries_again(server: Server, asked: list[float]) -> None:
     """IBM allows five jobs a minute: a Retry-After of a minute is nothing special."""
     server.on_post = [RateLimitedError("x", retry_after=seconds) for seconds in asked]
     assert send(server) == f"j{len(asked) + 1}"
-    assert server.clock.sleeps == asked
+    assert server.clock.sleeps == [seconds for seconds in asked if seconds]
     assert server.looks == []

@@ -40,6 +40,7 @@ EXAMPLES: dict[str, Any] = {
     "reason_code": 1305,
     "needed_seconds": 12.5,
     "remaining_seconds": 7.5,
+    "max_ttl": 600.0,
 }
 RETRYABLE = {
     "TransportError",

@@ -1,0 +1,50 @@
+"""From an instance's name to its CRN, and the hosts of IBM Cloud that are asked on the way. Used by auth.py."""
+
+from __future__ import annotations
+
+from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.signing import taken
+from prefect_runtime.client.transport import Transport
+from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
+
+SERVICE = "quantum-computing"  # the fifth field of an instance's CRN
+
+
+def iam_url(credentials: Credentials) -> str:
+    """Return the root of the token service."""
+    if credentials.auth_url:
+        return credentials.auth_url.rstrip("/")
+    return f"https://{'private.' if credentials.private_endpoint else ''}iam.cloud.ibm.com"
+
+
+def look_up(credentials: Credentials, transport: Transport, token: str, deadline: Deadline) -> str:
+    """Return the CRN of the instance that the credentials name.
+
+    Source: IBM Cloud Resource Controller, ``GET /v2/resource_instances?name=`` -> ``{"resources": [{"crn", "name"}]}``.
+    It is the token service's neighbour: on hosts that are not IBM's, the same host.
+
+    Raises:
+        ConfigurationError: There is none of that name, or more than one.
+        QiskitRuntimeError: The service refused, or cannot be asked.
+    """
+    name = credentials.instance or ""
+    answer = transport.exchange(
+        "GET",
+        f"{iam_url(credentials).replace('iam.', 'resource-controller.', 1)}/v2/resource_instances",
+        deadline=deadline,
+        headers={"Authorization": f"Bearer {token}"},
+        params=[("name", name)],
+    )
+    document = taken(answer, "resource controller", (*credentials.secrets, token)).json()
+    resources = document.get("resources") if isinstance(document, dict) else None
+    if not isinstance(resources, list):
+        raise ProtocolError("The answer of the resource controller has no list of resources.")
+    named = [one for one in resources if isinstance(one, dict) and one.get("name") == name]
+    found = {crn for one in named if isinstance(crn := one.get("crn"), str) and crn.split(":")[4:5] == [SERVICE]}
+    if len(found) == 1:
+        return found.pop()
+    said = (
+        "there is no quantum instance of that name" if not found else f"{len(found)} quantum instances have that name"
+    )
+    raise ConfigurationError(f"instance: {said} for this account; give its CRN (crn:v1:…). Nothing was sent.")

@@ -1,0 +1,85 @@
+"""At what pace an account's job requests are sent: as fast as they come, until the server says no. Used by submission.
+
+A session bills by the clock, so nothing is held back on suspicion. Once the server has said 429 (or code 1202), all
+threads of the process stay away for as long as it asks, then come one by one, and ever closer to each other while it
+takes them. Source of the reason: IBM documents five job creations a minute and user (REST API 0.45.3, ``POST /jobs``).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from prefect_runtime.client.retry import Clock, Deadline
+from prefect_runtime.wire.errors import RateLimitedError
+
+FIRST_GAP, LONGEST_GAP = 1.0, 60.0  # seconds between two requests after a refusal; each further one doubles it
+RECOVERY = 0.9  # each request that is taken makes the gap so many times as long
+NO_GAP = 0.1  # seconds: below that, at full speed again
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds to stay away where the server does not say; doubles
+
+
+class Pace:
+    """The pace of one account in this process. Safe to share between threads.
+
+    Args:
+        clock: Where the time comes from.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()  # guards all below
+        self._next = 0.0  # when the next one may go
+        self._away_until = 0.0
+        self._gap = 0.0
+        self._pause = FIRST_PAUSE
+        self._refused_at = float("-inf")
+
+    def turn(self, patience: Deadline, *, per_minute: float | None = None) -> float:
+        """Wait until a request may be sent, and return for how many seconds that was.
+
+        Args:
+            patience: When to give up; a turn that would come later is not waited for.
+            per_minute: A fixed rate to keep, for callers who want one; a slower server is slower still.
+
+        Raises:
+            RateLimitedError: The turn would come too late. Nothing was sent.
+        """
+        began = self._clock.monotonic()
+        fixed = 60.0 / per_minute if per_minute else 0.0
+        while True:
+            with self._lock:
+                now = self._clock.monotonic()
+                at = max(now, self._next, self._away_until)
+                if at - now > patience.remaining():
+                    raise RateLimitedError(
+                        f"The server takes job requests slowly; this one's turn is in {at - now:.0f} s, which is "
+                        "longer than there is time. Nothing was sent; try again later.",
+                        retry_after=at - now,
+                    )
+                self._next = at + max(self._gap, fixed)
+            if at > now:
+                self._clock.sleep(at - now)
+            with self._lock:
+                if self._away_until <= self._clock.monotonic():  # else somebody was refused meanwhile
+                    return self._clock.monotonic() - began
+
+    def refused(self, retry_after: float | None, *, sent_at: float) -> None:
+        """Say that the server has refused a request that was sent at some moment, and how long it wants to be left."""
+        with self._lock:
+            now = self._clock.monotonic()
+            told = self._pause if retry_after is None else retry_after
+            self._away_until = max(self._away_until, now + told)
+            self._next = max(self._next, self._away_until)
+            if sent_at < self._refused_at:
+                return  # one of several that were under way: the same refusal
+            self._refused_at = now
+            self._gap = min(LONGEST_GAP, max(FIRST_GAP, 2 * self._gap))
+            self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+
+    def taken(self) -> None:
+        """Say that the server has taken a request: the next ones may come a little faster."""
+        with self._lock:
+            self._pause = FIRST_PAUSE
+            self._gap *= RECOVERY
+            if self._gap < NO_GAP:
+                self._gap = 0.0

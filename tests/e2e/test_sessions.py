@@ -1,0 +1,86 @@
+"""Sessions in flows: on a card, found again by the same flow run, closed at its end, reaped where nobody could."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prefect import flow
+from qiskit import QuantumCircuit
+
+from prefect_runtime import fetch_result, run_sampler, runtime_batch, runtime_session
+from prefect_runtime.cli.reap import reap
+from prefect_runtime.client import RuntimeService
+
+from .support import execute_again, run_id
+
+
+class DiedError(Exception):
+    """Stands for a process that dies: nothing is cleaned up after it."""
+
+
+def test_a_flow_run_that_died_in_a_session_finds_it_and_its_job_and_closes_it(
+    bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    left_open: list[Any] = []  # who holds the context manager keeps it from being closed, as death does
+    seen: list[tuple[str, str]] = []
+
+    @flow
+    def sample() -> None:
+        manager = runtime_session("local", backend="aer_simulator", max_ttl=120)
+        session = manager.__enter__()
+        job_id = run_sampler("local", [bell], shots=10, session_id=session.session_id, backend=session.backend)
+        seen.append((session.session_id, job_id))
+        if len(seen) == 1:
+            left_open.append(manager)
+            raise DiedError
+        fetch_result("local", job_id)
+        manager.__exit__(None, None, None)
+
+    state = sample(return_state=True)
+    assert state.is_failed()
+    assert service.client.session(seen[0][0])["accepting_jobs"] is True
+    assert execute_again(sample, run_id(state)).is_completed()
+    assert seen[1] == seen[0]
+    assert service.client.session(seen[0][0])["accepting_jobs"] is False
+
+
+@pytest.mark.pr
+def test_a_retry_after_the_session_was_closed_opens_another_and_keeps_its_job(
+    bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    @flow(retries=1)
+    def sample() -> None:
+        with runtime_batch("local", backend="aer_simulator", max_ttl=120) as batch:
+            job_id = run_sampler("local", [bell], shots=10, session_id=batch.session_id, backend=batch.backend)
+            seen.append((batch.session_id, job_id))
+            if len(seen) == 1:
+                raise DiedError
+
+    sample()
+    (first, job), (second, same_job) = seen
+    assert first != second
+    assert job == same_job
+
+
+@pytest.mark.pr
+def test_two_sessions_of_one_kind_are_two_and_reap_closes_what_was_left_open(service: RuntimeService) -> None:
+    left_open: list[Any] = []
+    seen: list[str] = []
+
+    @flow
+    def sample() -> None:
+        for _ in range(2):
+            left_open.append(runtime_session("local", backend="aer_simulator", max_ttl=120))
+            seen.append(left_open[-1].__enter__().session_id)
+        raise DiedError
+
+    assert sample(return_state=True).is_failed()
+    assert len(set(seen)) == 2
+    assert reap() == 4
+    assert all(service.client.session(one)["accepting_jobs"] for one in seen)
+    reap(cancel=True)
+    assert not any(service.client.session(one)["accepting_jobs"] for one in seen)
+    left_open.clear()

@@ -1,0 +1,126 @@
+"""What a flow run that is executed again does with the session that its card tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from prefect_runtime.client import Credentials
+from prefect_runtime.session_cards import open_or_find
+from prefect_runtime.wire.errors import AnswerLostError, InvalidInputError, SessionNotFoundError, SessionUnknownError
+
+
+class Runtime:
+    """A runtime with sessions; counts how many were asked for, and fails where a test says so."""
+
+    request_timeout = 30.0
+    credentials = Credentials(channel="classic", token="t", url="https://runtime.example")
+
+    def __init__(self, clock: Any, *, fail: Exception | None = None) -> None:
+        self.client = self
+        self.clock = clock
+        self.fail = fail
+        self.opened = 0
+        self.documents: dict[str, dict[str, Any]] = {}
+
+    def open_session(self, **_: Any) -> Mapping[str, Any]:
+        self.opened += 1
+        if self.fail is not None:
+            raise self.fail
+        document = {"id": f"s{self.opened}", "state": "open"}
+        self.documents[f"s{self.opened}"] = document
+        return document
+
+    def session(self, session_id: str) -> Mapping[str, Any]:
+        if session_id not in self.documents:
+            raise SessionNotFoundError("gone", status_code=404)
+        return self.documents[session_id]
+
+
+class Pin:
+    """A card in memory; keeps how it looked at each writing."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self.written: list[dict[str, str]] = []
+        self.markdown = ""
+
+    def write(self, fields: Mapping[str, str], markdown: str, description: str) -> None:
+        self.fields = {name: value for name, value in fields.items() if value}
+        self.written.append(self.fields)
+        self.markdown = markdown
+
+
+@pytest.fixture
+def pin() -> Pin:
+    return Pin()
+
+
+@pytest.fixture
+def runtime(clock: Any) -> Runtime:
+    return Runtime(clock)
+
+
+def ask(runtime: Any, pin: Any, *, max_ttl: float | None = 600) -> tuple[str, bool]:
+    document, was_there = open_or_find(
+        runtime, pin, mode="dedicated", backend="ibm_x", max_ttl=max_ttl, root_run="run-1"
+    )
+    return document.id, was_there
+
+
+def test_the_intent_is_on_the_card_before_the_session_is_asked_for(runtime: Runtime, pin: Pin) -> None:
+    assert ask(runtime, pin) == ("s1", False)
+    intent, opened = pin.written
+    assert intent["intended_at"] and "session_id" not in intent
+    assert opened["session_id"] == "s1"
+    assert "`s1`" in pin.markdown
+
+
+def test_an_open_session_is_used_again(runtime: Runtime, pin: Pin) -> None:
+    ask(runtime, pin)
+    assert ask(runtime, pin) == ("s1", True)
+    assert runtime.opened == 1
+
+
+@pytest.mark.parametrize("end", ["closed by us", "closed by its time", "gone"])
+def test_one_that_takes_no_more_jobs_is_followed_by_another(end: str, runtime: Runtime, pin: Pin) -> None:
+    ask(runtime, pin)
+    if end == "closed by us":
+        pin.fields["closed_at"] = "2026-08-01T10:00:00Z"
+    elif end == "gone":
+        runtime.documents.clear()
+    else:
+        runtime.documents["s1"]["state"] = "closed"
+    assert ask(runtime, pin) == ("s2", False)
+    assert pin.fields["session_id"] == "s2"
+    assert "closed_at" not in pin.fields
+
+
+def test_a_lost_answer_is_not_asked_for_again_by_a_later_execution_until_its_time_is_over(
+    runtime: Runtime, pin: Pin
+) -> None:
+    runtime.fail = AnswerLostError("lost")
+    with pytest.raises(SessionUnknownError, match="after 600 s"):
+        ask(runtime, pin)
+    runtime.fail = None
+    with pytest.raises(SessionUnknownError, match="earlier execution"):
+        ask(runtime, pin)
+    assert runtime.opened == 1
+    pin.fields["intended_at"] = (datetime.now(UTC) - timedelta(seconds=601)).isoformat()
+    assert ask(runtime, pin) == ("s2", False)
+
+
+def test_a_refusal_leaves_no_doubt_on_the_card(runtime: Runtime, pin: Pin) -> None:
+    runtime.fail = InvalidInputError("no", status_code=400)
+    with pytest.raises(InvalidInputError):
+        ask(runtime, pin)
+    runtime.fail = None
+    assert ask(runtime, pin) == ("s2", False)
+
+
+def test_nothing_of_the_account_is_on_the_card(runtime: Runtime, pin: Pin) -> None:
+    ask(runtime, pin)
+    assert "runtime.example" not in repr(pin.fields) + pin.markdown
