@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_runtime.blocks import CredentialsLike
+from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.client import ResultDecoder
 from prefect_runtime.tasks.job import fetch_logs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
@@ -48,7 +48,8 @@ def execute(
         JobTimeoutError: Not final in time.
         QiskitRuntimeError: See the tasks.
     """
-    job_id = _run_by_name(credentials, program_id, inputs_or_pubs, options)
+    submit, arguments = submission_of(program_id, inputs_or_pubs)
+    job_id = submit(credentials, *arguments, **options)
     try:
         wait_for_final_state(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout)
     except RuntimeJobFailureError:
@@ -67,18 +68,20 @@ def _fetch_logs_if_possible(credentials: CredentialsLike, job_id: str) -> None:
         _log.warning("job %s: its log could not be fetched (%s)", job_id, error)
 
 
-def _run_by_name(
-    credentials: CredentialsLike,
-    program_id: str,
-    inputs_or_pubs: Mapping[str, Any] | Sequence[Any],
-    options: Mapping[str, Any],
-) -> str:
+def submission_of(
+    program_id: str, inputs_or_pubs: Mapping[str, Any] | Sequence[Any]
+) -> tuple[Task[..., str], tuple[Any, ...]]:
+    """Return the task that submits such a request, and its arguments after the credentials.
+
+    Raises:
+        ConfigurationError: A list of PUBs for a program that is no primitive.
+    """
     if isinstance(inputs_or_pubs, Mapping):
-        return str(run_program(credentials, program_id, inputs_or_pubs, **options))
+        return run_program, (program_id, inputs_or_pubs)
     if program_id == "sampler":
-        return str(run_sampler(credentials, inputs_or_pubs, **options))
+        return run_sampler, (inputs_or_pubs,)
     if program_id == "estimator":
-        return str(run_estimator(credentials, inputs_or_pubs, **options))
+        return run_estimator, (inputs_or_pubs,)
     raise ConfigurationError(f"inputs: program {program_id!r} takes a mapping of arguments, not a list of PUBs.")
 
 
