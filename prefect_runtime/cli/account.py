@@ -70,7 +70,7 @@ def folder_of(data_dir: Path | None) -> Path:
 
 def _of_block(name: str) -> RuntimeService:
     """Load a block; only here a command needs Prefect."""
-    from prefect_runtime.blocks import load_credentials
+    from prefect_runtime.blocks.credentials import load_credentials
 
     try:
         block = load_credentials(name)

@@ -68,7 +68,7 @@ def _deal_with(name: str, table: Table, *, cancel: bool, adopt: bool) -> int:
     """Put the orphans of an account into the table and do with them what was said; return how often that failed."""
     from prefect.context import SyncClientContext
 
-    from prefect_runtime.blocks import load_credentials
+    from prefect_runtime.blocks.credentials import load_credentials
     from prefect_runtime.cards import Memory, note_job
     from prefect_runtime.wire.errors import QiskitRuntimeError
 

@@ -5,17 +5,42 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from prefect_runtime.wire.errors import WaitInterruptedError
 
+_around: ContextVar[Interrupt | None] = ContextVar("interrupt", default=None)
+
 
 class Interrupt:
-    """Makes every wait it was given raise, once it is set. One may serve several waits, at once or in turn."""
+    """Makes every wait it was given raise, once it is set. One may serve several waits, at once or in turn.
+
+    One that is made within another's `around` is set with it, so that who ends a whole call need not know its waits.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the two below
         self._reason = ""
         self._wakes: list[Callable[[], None]] = []
+        outer = _around.get()
+        if outer is not None:
+            outer._hand_on(self)
+
+    @contextlib.contextmanager
+    def around(self) -> Iterator[Interrupt]:
+        """End with this one all waits that begin in the block, in this context (`contextvars`), when it is set."""
+        token = _around.set(self)
+        try:
+            yield self
+        finally:
+            _around.reset(token)
+
+    def _hand_on(self, inner: Interrupt) -> None:
+        with self._lock:
+            self._wakes.append(lambda: inner.set(self._reason))
+            late = self.is_set
+        if late:
+            inner.set(self._reason)
 
     def set(self, reason: str) -> None:
         """End the waits; `reason` says why, as a part of a sentence. The first one counts."""

@@ -12,21 +12,55 @@ room below, and the rest must not be. Nothing is cached: a cached status is a wr
     sessions    sessions and batches, for a flow's body
     together    execute: all of them; when a retry is safe
     usage       what a job will cost, before there is one
+    twins       the async twins of all these: the same name with an `a` before it
+    around      what people put around them: a limit to open jobs, a job that goes with its transaction
+    aside       how they keep the event loop free
     note        what the tasks write on a job's card
 """
 
+from prefect_runtime.tasks.around import aopen_jobs, cancel_on_rollback, open_jobs
 from prefect_runtime.tasks.find import choose_backend, find_jobs
 from prefect_runtime.tasks.job import cancel_job, fetch_logs, iter_results, job_status, stream_results
 from prefect_runtime.tasks.many import as_completed, wait_for_jobs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
 from prefect_runtime.tasks.sessions import runtime_batch, runtime_session
 from prefect_runtime.tasks.together import execute, retry_if_safe
+from prefect_runtime.tasks.twins import (
+    aas_completed,
+    acancel_job,
+    aexecute,
+    afetch_logs,
+    afetch_result,
+    aiter_results,
+    ajob_status,
+    arun_estimator,
+    arun_program,
+    arun_sampler,
+    astream_results,
+    await_for_final_state,
+    await_for_jobs,
+)
 from prefect_runtime.tasks.usage import estimate_usage
 from prefect_runtime.tasks.wait import fetch_result, wait_for_final_state
 
 __all__ = [
+    "aas_completed",
+    "acancel_job",
+    "aexecute",
+    "afetch_logs",
+    "afetch_result",
+    "aiter_results",
+    "ajob_status",
+    "aopen_jobs",
+    "arun_estimator",
+    "arun_program",
+    "arun_sampler",
     "as_completed",
+    "astream_results",
+    "await_for_final_state",
+    "await_for_jobs",
     "cancel_job",
+    "cancel_on_rollback",
     "choose_backend",
     "estimate_usage",
     "execute",
@@ -35,6 +69,7 @@ __all__ = [
     "find_jobs",
     "iter_results",
     "job_status",
+    "open_jobs",
     "retry_if_safe",
     "run_estimator",
     "run_program",

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.cards import prefect_client
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.choice import Choice, Prefer, Wish, read_circuits

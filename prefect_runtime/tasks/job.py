@@ -9,8 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.tasks.note import note
@@ -84,11 +85,13 @@ def _interim_texts(credentials: CredentialsLike, job_id: str, timeout: float | N
     with load_credentials(credentials).get_client() as service:
         deadline = Deadline(timeout, service.client.clock)
         stream = InterimStream(service.client, job_id)
-        count = 0
+        count, interrupt = 0, Interrupt()
         try:
-            while (text := stream.next_text(None if timeout is None else deadline.remaining())) is not None:
-                count += 1
-                yield text
+            with interrupt.waking(stream.cancel):
+                while (text := stream.next_text(None if timeout is None else deadline.remaining())) is not None:
+                    count += 1
+                    yield text
+            interrupt.check(job_id)
         except TimeoutError:
             raise JobTimeoutError(
                 f"Job {job_id} was still publishing after {timeout:g} s; {count} interim results had come. "

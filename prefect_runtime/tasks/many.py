@@ -12,7 +12,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.note import note

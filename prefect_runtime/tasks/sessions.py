@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from prefect.logging import get_run_logger
 
 from prefect_runtime import session_cards
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.cards import Memory, prefect_client
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.sessions import MODES, Mode, SessionDocument, check_max_ttl, open_session

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_runtime.blocks import CredentialsLike
+from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.client import ResultDecoder
 from prefect_runtime.tasks.job import fetch_logs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
@@ -90,16 +90,26 @@ def run_by_name(
     options: Mapping[str, Any],
 ) -> str | dict[str, Any]:
     """Submit with the task that takes these inputs and return the job's id; with ``dry_run``, what that gives."""
-    submitted: str | dict[str, Any]
-    if isinstance(inputs_or_pubs, Mapping):
-        submitted = run_program(credentials, program_id, inputs_or_pubs, **options)
-    elif program_id == "sampler":
-        submitted = run_sampler(credentials, inputs_or_pubs, **options)
-    elif program_id == "estimator":
-        submitted = run_estimator(credentials, inputs_or_pubs, **options)
-    else:
-        raise ConfigurationError(f"inputs: program {program_id!r} takes a mapping of arguments, not a list of PUBs.")
+    submit, arguments = submission_of(program_id, inputs_or_pubs)
+    submitted: str | dict[str, Any] = submit(credentials, *arguments, **options)
     return submitted
+
+
+def submission_of(
+    program_id: str, inputs_or_pubs: Mapping[str, Any] | Sequence[Any]
+) -> tuple[Task[..., str | dict[str, Any]], tuple[Any, ...]]:
+    """Return the task that submits such a request, and its arguments after the credentials.
+
+    Raises:
+        ConfigurationError: A list of PUBs for a program that is no primitive.
+    """
+    if isinstance(inputs_or_pubs, Mapping):
+        return run_program, (program_id, inputs_or_pubs)
+    if program_id == "sampler":
+        return run_sampler, (inputs_or_pubs,)
+    if program_id == "estimator":
+        return run_estimator, (inputs_or_pubs,)
+    raise ConfigurationError(f"inputs: program {program_id!r} takes a mapping of arguments, not a list of PUBs.")
 
 
 def retry_if_safe(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.tasks.run import primitive_inputs
 
 

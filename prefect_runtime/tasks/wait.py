@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.note import note, note_if_final

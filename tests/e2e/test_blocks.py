@@ -164,7 +164,8 @@ def test_a_saved_block_is_found_by_its_slug_without_an_import_of_ours(saved: str
     done = subprocess.run(
         [sys.executable, "-c", script], env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stdout.split() == ["prefect_runtime.blocks", "RuntimeCredentials", str(len(SECRET))], done.stderr
+    module = "prefect_runtime.blocks.credentials"
+    assert done.stdout.split() == [module, "RuntimeCredentials", str(len(SECRET))], done.stderr
 
 
 def test_every_field_has_a_title_and_a_description_that_is_a_sentence() -> None:

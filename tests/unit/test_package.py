@@ -16,6 +16,9 @@ HEAVY = ["prefect", "qiskit", "qiskit_aer", "numpy", "fastapi", "uvicorn", "pyda
 PUBLIC = {
     "RuntimeCredentials", "run_program", "wait_for_final_state", "fetch_result", "fetch_logs", "stream_results",
     "job_status", "cancel_job", "run_sampler", "run_estimator", "execute", "retry_if_safe",
+    "RuntimeProgram", "RuntimeProgramRun", "open_jobs", "cancel_on_rollback",
+    "arun_program", "arun_sampler", "arun_estimator", "await_for_final_state", "afetch_result", "afetch_logs",
+    "astream_results", "ajob_status", "acancel_job", "await_for_jobs", "aas_completed", "aiter_results", "aexecute",
 }  # fmt: skip
 """design.md, section 3: the names that acceptance checks import."""
 

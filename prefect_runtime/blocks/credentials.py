@@ -1,8 +1,4 @@
-"""The block that stores credentials and the backend choice. Imported by Prefect's servers too, so it stays cheap.
-
-The entry point `prefect.collections` names this module: a server that has the package installed registers the block at
-start, and `Block.load("quantum-runtime-credentials/NAME")` finds it without an import.
-"""
+"""The block that stores credentials and the backend choice. Imported by Prefect's servers too, so it stays cheap."""
 
 from __future__ import annotations
 
@@ -19,6 +15,10 @@ from prefect_runtime.client.saved_accounts import read_saved_account
 from prefect_runtime.wire.errors import ConfigurationError
 
 TOKEN_VARIABLE = "PREFECT_RUNTIME_TOKEN"  # noqa: S105 - the name of a variable
+LOGO_URL = HttpUrl(
+    "https://raw.githubusercontent.com/prefect-runtime/prefect-runtime/main/prefect_runtime/blocks/logo.png"
+)
+"""Of the file beside this one: a block's logo has to be an address (a data URI is refused by Prefect 3.8.8)."""
 
 
 class RuntimeCredentials(CredentialsBlock):
@@ -64,6 +64,7 @@ class RuntimeCredentials(CredentialsBlock):
 
     _block_type_name: ClassVar[str | None] = "Quantum Runtime Credentials"
     _block_type_slug: ClassVar[str | None] = "quantum-runtime-credentials"
+    _logo_url: ClassVar[HttpUrl | None] = LOGO_URL
     _description: ClassVar[str | None] = (
         "Credentials for a quantum runtime and the backend to use there. Left as it is, it runs jobs on the embedded "
         "runtime, on this machine, without an account."

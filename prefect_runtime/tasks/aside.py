@@ -1,0 +1,158 @@
+"""Runs what blocks beside an event loop: in a thread of its own, as if called where it is awaited. Used by twins.py.
+
+Not in the loop's default executor: it has six threads on two processors, and a wait for a job holds one for hours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import itertools
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
+
+import anyio
+from prefect.client.orchestration import PrefectClient
+from prefect.context import AsyncClientContext, SyncClientContext, TaskRunContext
+from prefect.tasks import Task
+
+from prefect_runtime.client.interrupt import Interrupt
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 10.0
+"""How long a cancelled caller waits for the thread to end, which may have a job to cancel. Prefect kills after 30 s."""
+
+MOST_AT_WORK = 8
+"""Calls that work, and do not only wait, at once beside one event loop. Each may keep the interpreter for 5 ms before
+the loop has it again: with 50 of them it was late by up to 0.5 s, with these by 0.1 s (measured on a busy machine)."""
+
+_END: Any = object()
+_numbers = itertools.count(1)
+
+
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+_at_work: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+
+
+async def turn() -> None:
+    """Wait for a turn of one's own in the event loop: what comes next may take some milliseconds of it.
+
+    Of many who ask at once one goes on in each round, and whatever else is due comes in between.
+    """
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await asyncio.sleep(0)
+
+
+def at_work() -> asyncio.Semaphore:
+    """Return what lets no more than so many calls work at once beside the running event loop."""
+    return _at_work.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MOST_AT_WORK))
+
+
+async def aside(call: Callable[[], T], name: str, *, task: Task[..., Any] | None = None) -> T:
+    """Return what a call gives that runs in a thread of its own, in the context that this is awaited in.
+
+    If the caller is cancelled, every wait for a job in that call ends, and the call itself is waited for a little: what
+    it does then (a person's cancel cancels the job) is the business of whoever wrote it.
+
+    Args:
+        call: What blocks.
+        name: For the thread.
+        task: The sync task that the call is the body of; it finds itself as the one that runs.
+    """
+    interrupt = Interrupt()
+    return await _aside(call, name, interrupt, task)
+
+
+async def iterate_aside(make: Callable[[], Iterator[T]], name: str) -> AsyncIterator[T]:
+    """Give the items of a sync iterator, each fetched in a thread; the iterator is closed at the end, however it comes.
+
+    Args:
+        make: Makes the iterator; called in a thread too.
+        name: For the threads.
+    """
+    interrupt = Interrupt()
+    iterator = await _aside(make, name, interrupt)
+    try:
+        while (item := await _aside(lambda: next(iterator, _END), name, interrupt)) is not _END:
+            yield item
+    finally:
+        interrupt.set("whoever iterated has stopped")
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            with contextlib.suppress(ValueError):  # still at work after the grace: it ends by itself
+                await _aside(close, name, interrupt)
+
+
+async def _aside(call: Callable[[], T], name: str, interrupt: Interrupt, task: Task[..., Any] | None = None) -> T:
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(value)
+
+    def work() -> None:
+        value, error = None, None
+        try:
+            value = context.run(_call_in_place, call, interrupt, task)
+        except BaseException as caught:  # noqa: BLE001 - raised again where it is awaited
+            error = RuntimeError("the call was exhausted") if isinstance(caught, StopIteration) else caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=work, name=f"{name}-{next(_numbers)}", daemon=True).start()
+    try:
+        await asyncio.shield(asyncio.wait([outcome]))
+        await turn()
+        return outcome.result()
+    except asyncio.CancelledError:
+        interrupt.set("whoever waited for it was cancelled")
+        outcome.add_done_callback(_seen)
+        with anyio.move_on_after(GRACE_SECONDS, shield=True):  # Prefect's timeouts cancel again and again
+            await asyncio.wait([outcome])
+        raise
+
+
+def _seen(outcome: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody will ask for."""
+    if not outcome.cancelled():
+        outcome.exception()
+
+
+def _call_in_place(call: Callable[[], T], interrupt: Interrupt, task: Task[..., Any] | None) -> T:
+    """Call in the thread; its context is a copy, so that nothing has to be put back."""
+    _share_prefect_client()
+    running = TaskRunContext.get()
+    with contextlib.ExitStack() as stack:
+        if task is not None and running is not None:
+            # Prefect asks of the running task whether its own functions have to give a coroutine here.
+            stack.enter_context(running.model_copy(update={"task": task}))
+        stack.enter_context(interrupt.around())
+        return call()
+
+
+# Making a sync client of Prefect's API takes 80 ms of processor time, and an async flow has none. So all threads beside
+# one async client share one; it is closed when that one is gone.
+_clients: weakref.WeakKeyDictionary[PrefectClient, SyncClientContext] = weakref.WeakKeyDictionary()
+_clients_lock = threading.Lock()
+
+
+def _share_prefect_client() -> None:
+    beside = AsyncClientContext.get()
+    if SyncClientContext.get() is not None or beside is None:
+        return
+    with _clients_lock:
+        shared = _clients.get(beside.client)
+        if shared is None:
+            shared = SyncClientContext()
+            shared.client.__enter__()
+            weakref.finalize(beside.client, shared.client.__exit__, None, None, None)
+            _clients[beside.client] = shared
+    SyncClientContext.__var__.set(shared)  # entering it is for one thread only
