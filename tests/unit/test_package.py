@@ -22,7 +22,9 @@ PUBLIC = {
 }  # fmt: skip
 """design.md, section 3: the names that acceptance checks import."""
 
-PUBLIC_CLIENT = {"RuntimeService", "RuntimeJob", "RuntimeClient", "Credentials", "ResultDecoder", "JobStatus"}
+PUBLIC_CLIENT = {"RuntimeService", "RuntimeJob", "RuntimeClient", "Credentials", "ResultDecoder", "JobStatus"} | {
+    "split_pubs"
+}
 
 
 def python(script: str, home: Path) -> str:
