@@ -1,7 +1,7 @@
 """What a job has cost and when: a server's metrics, read leniently. Imported by client and tasks.
 
-Source: ``GET /jobs/{id}/metrics``, IBM's REST API 0.45.3; ``usage.seconds`` and ``usage.quantum_seconds`` are gone since
-``IBM-API-Version`` 2026-03-15 and still read, because the version can be chosen.
+Source: ``GET /jobs/{id}/metrics``, IBM's REST API 0.45.3. ``usage.seconds`` and ``usage.quantum_seconds`` are gone
+since ``IBM-API-Version`` 2026-03-15; they are still read, because the version can be chosen.
 """
 
 from __future__ import annotations
