@@ -7,11 +7,16 @@ Data flows service -> primitives, fingerprint -> submission -> rest -> transport
                   isa: what a backend cannot run; plain_pubs: without Qiskit; executor_program: client-side ones
     usage         what it will cost; preview.py shows it
     submission    one request becomes one job; request.py has its words, duplicates.py what is left over
+    pace          how fast job requests are sent, once the server has said that they are too many
+    choice, fidelity  which backend is best for a piece of work
+    finding       jobs by every filter, page by page
+    sessions      sessions and batches                               -> RuntimeSession
     job           one job's life                                     -> RuntimeJob
     monitor, feed one watcher per account for every job that somebody waits for
     streaming     interim results over a WebSocket
-    rest          one method per endpoint                            -> RuntimeClient
-    auth, credentials, discovery, transport, retry, accounts         what those stand on
+    rest          one method per endpoint                            -> RuntimeClient; line.py and *_calls.py
+    auth, signing, instances, saved_accounts                         getting in
+    credentials, discovery, transport, retry, accounts         what those stand on
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, object_in, path_of
+from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import ProtocolError
 
@@ -21,10 +22,12 @@ class BackendCalls(Line):
 
         return self._ask("GET", "/backends", read, params=[("fields", "wait_time_seconds")], kind="backend")
 
-    def backend(self, name: str, page: str, *, patient: bool = True) -> Mapping[str, Any]:
-        """Return one page on a backend: "status", "configuration" or "properties"; `patient` False asks once."""
-        retry = PATIENT if patient else ONCE
-        return self._ask("GET", path_of("backends", name, page), object_in, kind="backend", retry=retry)
+    def backend(self, name: str, page: str, *, seconds: float | None = None) -> Mapping[str, Any]:
+        """Return one page on a backend: "status", "configuration" or "properties"; with `seconds`, asked for once."""
+        retry = PATIENT if seconds is None else ONCE
+        within = Deadline(min(seconds or self.request_timeout, self.request_timeout), self.clock)
+        path = path_of("backends", name, page)
+        return self._ask("GET", path, object_in, kind="backend", retry=retry, deadline=within)
 
     def usage(self) -> Mapping[str, Any]:
         """Return what the instance has used of its seconds, and what it may use (IBM Quantum Platform)."""

@@ -13,6 +13,7 @@ from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError
 _log = logging.getLogger(__name__)
 
 BACKEND_SECONDS = 300.0  # how long a backend's documents are good for; calibrations change daily
+REPORT_SECONDS = 5.0  # for a look at a backend's state before a job: a courtesy, which must not hold the job up
 LEAST_BUSY = "least_busy"
 CLOSED_WORDS = frozenset({"paused", "offline", "maintenance"})  # a status of a backend that runs no jobs
 
@@ -93,7 +94,7 @@ class Backends:
         if status is not None and clock.monotonic() - asked_at <= BACKEND_SECONDS:
             return status
         try:
-            status = _from_page(self._client.backend(name, "status", patient=False))
+            status = _from_page(self._client.backend(name, "status", seconds=REPORT_SECONDS))
         except QiskitRuntimeError:
             return None  # what is wrong with the name or the line, the request itself will tell
         self._account.statuses[name] = (clock.monotonic(), status)

@@ -37,3 +37,31 @@ def test_commands_use_the_account_of_a_saved_block(
     assert unknown.returncode == 1
     assert "no saved block 'no-such-block'" in unknown.stderr
     assert "Traceback" not in unknown.stderr
+
+
+@pytest.mark.pr
+def test_every_command_works_on_ibms_platform_too(
+    upload: Callable[..., str], service: RuntimeService, embedded: DiscoveryDocument
+) -> None:
+    RuntimeCredentials(
+        channel="ibm_quantum_platform",
+        token=embedded.token,
+        instance="embedded",
+        url=f"{embedded.url}/api/v1",
+        auth_url=embedded.url,
+    ).save("cli-platform", overwrite=True)
+    account = ("--block", "cli-platform")
+    program = upload(PUBLISHES)
+    done = service.run(program, {"count": 1}, tags=["of-the-platform"])
+    done.result(timeout=60)
+    at_work = service.run(program, {"count": 600, "pause": 0.1}, tags=["of-the-platform"])
+
+    (listed,) = json.loads(cli("jobs", "--tag", "of-the-platform", "--status", "DONE", "--json", *account).stdout)
+    assert listed["id"] == done.job_id()
+    assert json.loads(cli("show", done.job_id(), "--json", *account).stdout)["status"] == "DONE"
+    assert json.loads(cli("result", done.job_id(), "--json", *account).stdout)["count"] == 1
+    logs = cli("logs", done.job_id(), *account)
+    assert (logs.returncode, logs.stdout) == (0, service.client.logs(done.job_id()))
+    cancelled = cli("cancel", at_work.job_id(), *account)
+    assert (cancelled.returncode, "CANCELLED" in cancelled.stdout) == (0, True)
+    assert at_work.status().name == "CANCELLED"

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from prefect_runtime.client import RuntimeService
-from prefect_runtime.wire.errors import QiskitRuntimeError, SubmissionUnknownError, TransportError
+from prefect_runtime.wire.errors import AuthenticationError, QiskitRuntimeError, SubmissionUnknownError
 
 from .conftest import platform
 from .ledger import Ledger, LedgerServer, digest
@@ -270,7 +270,8 @@ def test_an_unreachable_server_gets_nothing_and_the_error_says_so(
     server.close()
     with (
         RuntimeService(platform(f"http://127.0.0.1:{server.port}"), backend="b", request_timeout=0.5) as service,
-        pytest.raises(TransportError),
+        pytest.raises(AuthenticationError, match="nothing was sent to the runtime") as caught,
     ):
         service.run("echo", {"n": 1})
+    assert caught.value.retryable  # nobody refused the token: the way to the sign-in service is broken
     assert ledger.requests == []
