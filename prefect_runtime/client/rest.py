@@ -405,8 +405,9 @@ class RuntimeClient:
         def send(access: Access) -> T:
             sent = {**access.headers, **({"Content-Type": "application/json"} if body else {}), **(headers or {})}
             url = access.base_url + path
+            kept = {} if keep is None else {"keep": keep}
             answer = self._transport.exchange(
-                method, url, deadline=deadline, headers=sent, params=params, body=body, keep=keep
+                method, url, deadline=deadline, headers=sent, params=params, body=body, **kept
             )
             if answer.status >= 300:
                 secrets = (*self.credentials.secrets, *access.secrets)
