@@ -22,11 +22,10 @@ Data flows service -> primitives, fingerprint -> submission -> rest -> transport
 from __future__ import annotations
 
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.executor_program import split_pubs
 from prefect_runtime.client.job import RuntimeJob
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.service import RuntimeService
 from prefect_runtime.wire.codec import ResultDecoder
 from prefect_runtime.wire.models import JobStatus
 
-__all__ = ["Credentials", "JobStatus", "ResultDecoder", "RuntimeClient", "RuntimeJob", "RuntimeService", "split_pubs"]
+__all__ = ["Credentials", "JobStatus", "ResultDecoder", "RuntimeClient", "RuntimeJob", "RuntimeService"]

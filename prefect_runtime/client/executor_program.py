@@ -90,7 +90,7 @@ def _check_alike(program_id: str, pubs: Sequence[Any]) -> None:
     if len(asked) > 1:
         raise ConfigurationError(
             f"pubs: client-side primitives take one number of {name} a job, these have {sorted(asked)}. Nothing was "
-            f"sent. Use one, or make a job of each group that prefect_runtime.client.split_pubs returns."
+            "sent. Use one, or make a job of each group that `split_pubs` (client/executor_program.py) returns."
         )
 
 

@@ -87,8 +87,9 @@ class Line:
         def send(access: Access) -> T:
             sent = {**access.headers, **({"Content-Type": "application/json"} if body else {}), **(headers or {})}
             url = access.base_url + path
+            more = {"keep": keep} if keep is not None else {}
             answer = self._transport.exchange(
-                method, url, deadline=deadline, headers=sent, params=params, body=body, keep=keep
+                method, url, deadline=deadline, headers=sent, params=params, body=body, **more
             )
             if answer.status >= 300:
                 secrets = (*self.credentials.secrets, *access.secrets)

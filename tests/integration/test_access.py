@@ -135,7 +135,7 @@ def _check_tls(found: dict[str, Any], file: Path) -> None:
 
 def test_one_job_more_than_the_queue_holds_is_told_to_wait(serve: Callable[..., Served], tmp_path: Path) -> None:
     served = serve(slots=1, max_pending=3)
-    with RuntimeService(served.credentials, request_timeout=0.3) as service:
+    with RuntimeService(served.credentials, request_timeout=3.0) as service:
         holds = service.upload_program(HOLDS, {**METADATA, "name": "holds"})
         jobs = [service.run(holds, {"gate": str(tmp_path / "gate")}) for _ in range(3)]
         body = {"program_id": holds, "params": {}}

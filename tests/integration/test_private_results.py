@@ -107,9 +107,9 @@ def test_not_yet_is_asked_again_and_leaves_nothing_behind(home: Path) -> None:
     server = OneJob((204, ""), (200, RESULT))
     with http_server(server) as url:
         client = RuntimeClient(Credentials(channel="classic", url=url, token="t0ken"))
-        assert PrivateResult(client, "one").fetch() is None
+        assert PrivateResult(client, "one").fetch(Deadline(10)) is None
         assert list(home.iterdir()) == []
-        assert PrivateResult(client, "one").fetch() == RESULT
+        assert PrivateResult(client, "one").fetch(Deadline(10)) == RESULT
         client.close()
 
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_a_loss_that_names_the_reason(home: Path) -> None:
         home.mkdir(parents=True)
         result._part.symlink_to("/dev/full")  # every write says: no space left
         with pytest.raises(ResultLostError, match="could not be kept"):
-            result.fetch()
+            result.fetch(Deadline(10))
         client.close()
     assert server.reads == 1
 

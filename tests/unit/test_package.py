@@ -22,9 +22,7 @@ PUBLIC = {
 }  # fmt: skip
 """design.md, section 3: the names that acceptance checks import."""
 
-PUBLIC_CLIENT = {"RuntimeService", "RuntimeJob", "RuntimeClient", "Credentials", "ResultDecoder", "JobStatus"} | {
-    "split_pubs"
-}
+PUBLIC_CLIENT = {"RuntimeService", "RuntimeJob", "RuntimeClient", "Credentials", "ResultDecoder", "JobStatus"}
 
 
 def python(script: str, home: Path) -> str:

@@ -57,8 +57,7 @@ class FakeTransport:
         self.sent: list[Sent] = []
 
     def exchange(self, method: str, url: str, *, deadline: Deadline, headers: Mapping[str, str],
-                 params: Sequence[tuple[str, str]] = (), body: bytes | None = None,
-                 keep: Callable[[bytes], object] | None = None) -> Answer:  # fmt: skip
+                 params: Sequence[tuple[str, str]] = (), body: bytes | None = None) -> Answer:  # fmt: skip
         sent = Sent(method, url, headers, body)
         with self._lock:
             self.sent.append(sent)
