@@ -14,6 +14,7 @@ import pytest
 
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeService
 from prefect_runtime.client.private_results import KEPT_SECONDS, PrivateResult
+from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError, ResultLostError
 
 from .support import Answer, http_server, job_document
