@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pickle
 import subprocess
@@ -27,7 +26,7 @@ from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateErro
 from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
-from .support import PROJECT, PUBLISHES, cards, eventually, execute_again, jobs_of, log_lines, run_id
+from .support import PROJECT, PUBLISHES, cards, eventually, execute_again, jobs_of, log_lines, run_async, run_id
 
 Upload = Callable[..., str]
 
@@ -235,8 +234,8 @@ def test_an_async_flow_has_the_same_with_an_a(upload: Upload, service: RuntimeSe
         logs, result = await run.alogs(), await run.afetch_result()
         return run.job_id, done, await run.astatus(), result, logs, await run.acancel()
 
-    state: Any = asyncio.run(sample(return_state=True))  # type: ignore[arg-type]
-    job_id, done, now, result, logs, cancelled = asyncio.run(state.aresult())
+    state = run_async(sample(return_state=True))
+    job_id, done, now, result, logs, cancelled = state.result()
     assert (done, now, cancelled) == (JobStatus.DONE,) * 3
     assert result["count"] == 2
     assert "hello" in logs

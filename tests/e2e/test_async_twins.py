@@ -1,0 +1,213 @@
+"""The async twins in async flows: the same tasks, the same one job for one request, and an event loop that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import SecretStr
+from qiskit import QuantumCircuit
+
+import prefect_runtime
+from prefect_runtime import (
+    RuntimeCredentials,
+    aas_completed,
+    acancel_job,
+    aexecute,
+    afetch_logs,
+    afetch_result,
+    aiter_results,
+    ajob_status,
+    arun_program,
+    astream_results,
+    await_for_final_state,
+    await_for_jobs,
+)
+from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.local.platform import instance_crn
+from prefect_runtime.wire.errors import RuntimeJobFailureError
+from prefect_runtime.wire.models import DiscoveryDocument
+
+from .proxy import Proxy
+from .support import PUBLISHES, artifacts, cards, eventually, execute_again, jobs_of, run_async, run_id, task_runs
+
+Upload = Callable[..., str]
+
+SYNC_TASKS = [name for name in prefect_runtime.__all__ if isinstance(getattr(prefect_runtime, name), Task)]
+
+
+def threads_of_twins() -> list[str]:
+    """Return the names of the threads that work for a twin now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("a", "await_"))]
+
+
+@pytest.mark.parametrize("name", [name for name in SYNC_TASKS if not getattr(prefect_runtime, name).isasync])
+def test_each_task_has_a_twin_that_differs_in_nothing_else(name: str) -> None:
+    sync, twin = getattr(prefect_runtime, name), getattr(prefect_runtime, f"a{name}")
+    assert twin.isasync and not sync.isasync
+    assert (twin.fn.__name__, twin.__name__) == (f"a{name}", f"a{name}")
+    assert inspect.signature(twin.fn) == inspect.signature(sync.fn)
+    for field in ("name", "task_run_name", "description", "retries", "cache_policy", "__doc__"):
+        assert getattr(twin, field) == getattr(sync, field), field
+    assert twin.task_key != sync.task_key
+    assert type(twin.with_options(retries=2)) is type(twin)
+    assert twin.with_options(retries=2).retries == 2
+
+
+def test_one_job_from_end_to_end_and_once_more(bell: QuantumCircuit, upload: Upload, service: RuntimeService) -> None:
+    program = upload(PUBLISHES)
+
+    @flow
+    async def sample() -> list[Any]:
+        counts = (await aexecute("local", "sampler", [bell], shots=10))[0].data.meas.get_counts()
+        ids = [await arun_program("local", program, {"count": count}) for count in (3, 4)]
+        statuses = await await_for_jobs("local", ids)
+        interim = await astream_results("local", ids[0])
+        one_by_one = [item async for item in aiter_results("local", ids[0], timeout=30)]
+        ends = [job_id async for job_id, _ in aas_completed("local", ids)]
+        assert interim == one_by_one == [{"number": number} for number in range(3)]
+        assert sorted(ends) == sorted(ids) == sorted(statuses)
+        assert "hello" in await afetch_logs("local", ids[0])
+        assert await ajob_status("local", ids[0]) is await acancel_job("local", ids[0]) is JobStatus.DONE
+        return [sum(counts.values()), *ids]
+
+    state = run_async(sample(return_state=True))
+    shots, *ids = state.result()
+    assert shots == 10
+    jobs = jobs_of(service, run_id(state))
+    assert len(jobs) == 3 and jobs[1:] == ids
+    assert len(cards(run_id(state))) == 3
+    assert [one.data for one in artifacts(run_id(state)) if one.type == "progress"] == [100.0]
+    names = {run.name.partition("-")[0] for run in task_runs(run_id(state), count=11)}
+    assert names == {"run", "wait", "result", "logs", "stream", "status", "cancel"}
+    again: Any = execute_again(sample, run_id(state))  # of an async flow: a coroutine
+    assert run_async(again).result() == state.result()
+    assert jobs_of(service, run_id(state)) == jobs
+
+
+def test_a_job_that_fails_is_an_error_where_it_is_awaited(upload: Upload) -> None:
+    program = upload(PUBLISHES)
+
+    @flow
+    async def failing() -> Any:
+        return await aexecute("local", program, {"fail": True})
+
+    state = run_async(failing(return_state=True))
+    with pytest.raises(RuntimeJobFailureError, match="on purpose"):
+        state.result()
+    assert {run.state_name for run in task_runs(run_id(state), count=3)} == {"Completed", "Failed"}
+
+
+@pytest.mark.parametrize("how", ["timeout", "task group", "iterator"])
+def test_a_caller_that_is_cancelled_leaves_no_thread_and_the_job_alone(
+    how: str, upload: Upload, service: RuntimeService
+) -> None:
+    program = upload(PUBLISHES)
+
+    @flow
+    async def impatient() -> tuple[str, float]:
+        job_id = await arun_program("local", program, {"count": 200, "pause": 0.1})
+        began = time.monotonic()
+        with pytest.raises((TimeoutError, ExceptionGroup)):
+            if how == "timeout":
+                async with asyncio.timeout(1):
+                    await await_for_final_state("local", job_id)
+            elif how == "iterator":
+                async with asyncio.timeout(1):
+                    async for _ in aiter_results("local", job_id):
+                        pass
+            else:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(afetch_result("local", job_id))
+                    group.create_task(asyncio.wait_for(asyncio.Event().wait(), 1))
+        return job_id, time.monotonic() - began
+
+    job_id, took = run_async(impatient())
+    eventually(lambda: not threads_of_twins(), seconds=5, what="the end of the twins' threads")
+    assert 1 <= took < 3
+    assert service.job(job_id).status() is JobStatus.RUNNING
+    service.job(job_id).cancel()
+
+
+# The event loop goes on
+
+JOBS = 50
+TICK_SECONDS = 0.005
+A_STALL = 0.05  # seconds by which a tick is late: below that it is how threads of one interpreter take turns
+MOST_STALLED = 5.0
+"""What 50 jobs may add, in seconds, on a machine that others use: measured 1.1; sign-ins on the loop would add 15."""
+
+
+async def stalled_by(work: Awaitable[Any]) -> float:
+    """Return the seconds by which the event loop came late, in all, while something was awaited in it."""
+    late: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            due = time.perf_counter() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            late.append(time.perf_counter() - due)
+
+    ticker = asyncio.create_task(tick())
+    await asyncio.sleep(2 * TICK_SECONDS)
+    await work
+    await asyncio.sleep(2 * TICK_SECONDS)
+    ticker.cancel()
+    return sum(one for one in late if one > A_STALL)
+
+
+@task(cache_policy=NO_CACHE)
+async def nothing() -> None:
+    await asyncio.sleep(0.3)
+
+
+@pytest.mark.pr
+@pytest.mark.timeout(300)
+def test_50_jobs_at_once_that_have_to_sign_in_sign_in_once_and_not_on_the_loop(
+    upload: Upload, embedded: DiscoveryDocument, service: RuntimeService
+) -> None:
+    program = upload(PUBLISHES)
+    proxy = Proxy(embedded.url)
+    proxy.on_request = lambda line: time.sleep(0.3) if "/identity/token" in line else None
+    RuntimeCredentials(
+        channel="ibm_quantum_platform",
+        token=SecretStr(embedded.token),
+        instance=instance_crn(embedded.token),
+        url=f"{embedded.url}/api/v1",
+        auth_url=proxy.url,
+        backend="aer_simulator",
+        settle_seconds=5,
+    ).save("e2e-slow-sign-in", overwrite=True)
+
+    @flow
+    async def many() -> tuple[float, float, set[str]]:
+        ids = set[str]()
+
+        async def job(number: int) -> None:
+            job_id = await arun_program("e2e-slow-sign-in", program, {"count": 1, "number": number})
+            ids.add(job_id)
+            await await_for_final_state("e2e-slow-sign-in", job_id)
+
+        async def two_tasks() -> None:
+            await nothing()
+            await nothing()
+
+        await aexecute("local", program, {"count": 1})  # what is imported on first use is imported now
+        bare = await stalled_by(asyncio.gather(*(two_tasks() for _ in range(JOBS))))
+        return bare, await stalled_by(asyncio.gather(*(job(number) for number in range(JOBS)))), ids
+
+    state = run_async(many(return_state=True))
+    bare, ours, ids = state.result()
+    print(f"stalled by {JOBS} jobs {ours:.3f} s, by {JOBS} times two empty tasks of Prefect {bare:.3f} s")
+    assert len(proxy.seen("POST /identity/token")) == 1
+    proxy.close()
+    assert len(ids) == JOBS
+    assert len(jobs_of(service, run_id(state))) == JOBS + 1
+    assert ours < bare + MOST_STALLED
