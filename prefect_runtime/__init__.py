@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_runtime.blocks import RuntimeCredentials
+    from prefect_runtime.hooks import cancel_jobs
     from prefect_runtime.tasks import (
         as_completed,
         cancel_job,
@@ -32,6 +33,7 @@ _HOMES = {
     "RuntimeCredentials": "blocks",
     "as_completed": "tasks",
     "cancel_job": "tasks",
+    "cancel_jobs": "hooks",
     "execute": "tasks",
     "fetch_logs": "tasks",
     "fetch_result": "tasks",
@@ -50,6 +52,7 @@ __all__ = [
     "RuntimeCredentials",
     "as_completed",
     "cancel_job",
+    "cancel_jobs",
     "execute",
     "fetch_logs",
     "fetch_result",

@@ -9,8 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime import journal
-from prefect_runtime.blocks import CredentialsLike, load_credentials
+from prefect_runtime.blocks import CredentialsLike, load_credentials, name_of
 from prefect_runtime.cards import Memory
+from prefect_runtime.tasks.cancellation import Submitting
 from prefect_runtime.wire.errors import ConfigurationError
 
 OnExisting = Literal["attach", "new"]
@@ -224,4 +225,9 @@ def _submit(
             max_execution_time=block.max_execution_time if max_execution_time is None else max_execution_time,
             **request,
         )
-        return service.submit(checked, journal.current_journal(Memory(service.memory))).job_id
+        submitting = Submitting(service)
+        book = journal.current_journal(Memory(service.memory), block_name=name_of(block), check=submitting.check)
+        with submitting.of_journal(book):
+            job_id = service.submit(checked, book).job_id
+            submitting.made(job_id)
+        return job_id
