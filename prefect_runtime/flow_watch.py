@@ -7,6 +7,7 @@ flow run and process, however many wait, from the second second on, for as long 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import contextvars
 import logging
@@ -15,13 +16,13 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
 from prefect_runtime.execution import lineage_of
@@ -34,6 +35,10 @@ a cancelled flow run's job is to be cancelled."""
 
 ANSWER_SECONDS = 4.0  # a look that takes longer has failed; the next one may not
 AT_ONCE = 8  # jobs that are cancelled at the same time
+LAST_WORDS_SECONDS = 8.0
+"""What a process that is being ended takes to look at its flow run and to cancel; Prefect kills it after 30 seconds."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +202,15 @@ class FlowWatches:
                     return
                 self._clock.wait(self._changed, deadline.remaining())
 
+    def before_exit(self) -> None:
+        """Look once more when the process ends while jobs are open that nobody waits for.
+
+        Of a flow that is cancelled between two tasks, or while its tasks are being submitted, nothing of ours hears the
+        signal; Prefect's runner lets the process end in its own time then (3.8.8), and this is the last of it.
+        """
+        if self._watches and PREFECT_API_URL.value():  # the server of a process on its own has ended before
+            self.look_now(LAST_WORDS_SECONDS)
+
     # The watch's thread
 
     def _run(self, watch: _Watch) -> None:
@@ -243,15 +257,23 @@ class FlowWatches:
         if len(guards) == 1:
             self._act(guards[0])
         elif guards:
-            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="flow-watch") as pool:
-                for guard in guards:
-                    pool.submit(self._act, guard)
+            each_at_once(self._act, guards)
 
     def _act(self, guard: Guard) -> None:
         try:
             guard.act()
         except Exception:  # noqa: BLE001 - one job must not keep the others from being cancelled
             _log.exception("a job could not be cancelled")
+
+
+def each_at_once(act: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do something with each, several at the same time; one after the other when the interpreter starts no threads."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="flow-watch") as pool:
+        for item in items:
+            try:
+                pool.submit(contextvars.copy_context().run, act, item)
+            except RuntimeError:  # it is shutting down
+                act(item)
 
 
 class _Watch:
@@ -278,4 +300,5 @@ class _Watch:
 watches = FlowWatches()
 """Those of this process: a watch belongs to a flow run, not to an account, so that accounts.py is no place for it."""
 
+atexit.register(watches.before_exit)
 os.register_at_fork(after_in_child=watches.start_afresh)

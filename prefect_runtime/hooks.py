@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -29,6 +28,7 @@ from prefect_runtime.cards import Memory, record_of
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
+from prefect_runtime.flow_watch import each_at_once
 from prefect_runtime.tasks.cancellation import cancel_and_read_back
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from prefect.flows import Flow
 
 PAGE, MAX_PAGES = 200, 50
-AT_ONCE = 8  # jobs that are cancelled at the same time
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -126,8 +125,7 @@ class _Cancelling:
 
     def run(self) -> None:
         """Cancel them; what goes wrong with one is said in the log."""
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cancel") as pool:
-            list(pool.map(self._cancel, self._unfinished()))
+        each_at_once(self._cancel, self._unfinished())
 
     def _unfinished(self) -> list[JobDocument]:
         """Return the jobs to cancel: those of the cards, and those that carry the tag, whose id no card has yet."""

@@ -13,8 +13,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Literal
 
 from prefect.logging import get_run_logger
@@ -25,7 +23,7 @@ from prefect_runtime.client.duplicates import jobs_of
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
-from prefect_runtime.flow_watch import AT_ONCE, FlowWatches, Guard, watches
+from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, FlowWatches, Guard, each_at_once, watches
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.tasks.note import note
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError
@@ -33,9 +31,6 @@ from prefect_runtime.wire.models import JobDocument
 
 OnCancel = Literal["cancel", "keep"]
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
-
-LAST_WORDS_SECONDS = 8.0
-"""What a process that is being ended takes to look at its flow run and to cancel; Prefect kills it after 30 seconds."""
 
 READ_BACK_SECONDS = 3.0  # some runtimes take a moment from the request to the end of the job
 LATE_JOB_PAUSES = (0.2, 0.5, 1.0)  # seconds in which a request whose answer will never be read may become a job
@@ -186,9 +181,7 @@ def cancel_all(service: RuntimeService, job_ids: Sequence[str], logger: Logger) 
     if len(job_ids) == 1:
         _cancel(service, job_ids[0], logger)
     elif job_ids:
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cancel") as pool:
-            for job_id in job_ids:
-                pool.submit(copy_context().run, _cancel, service, job_id, logger)
+        each_at_once(lambda job_id: _cancel(service, job_id, logger), job_ids)
 
 
 def _cancel(service: RuntimeService, job_id: str, logger: Logger) -> None:
