@@ -34,6 +34,7 @@ LOOK_SECONDS = 2.0
 a cancelled flow run's job is to be cancelled."""
 
 ANSWER_SECONDS = 4.0  # a look that takes longer has failed; the next one may not
+FIRST_PAUSE_AFTER_FAILURE = 0.25  # seconds; doubled each time
 AT_ONCE = 8  # jobs that are cancelled at the same time
 LAST_WORDS_SECONDS = 8.0
 """What a process that is being ended takes to look at its flow run and to cancel; Prefect kills it after 30 seconds."""
@@ -118,7 +119,7 @@ class Guard:
         self._context = contextvars.copy_context()  # of the run that it works for: its logger, Prefect's settings
         self.jobs = set(jobs)
         self.lasting = lasting
-        self.called = False
+        self.called = self.done = False
 
     def act(self) -> None:
         """Do it, as the one who set up the guard."""
@@ -154,7 +155,13 @@ class FlowWatches:
                 watch.at_once = flow_run_id in self._cancelled
                 watch.guards.append(guard)
                 context = contextvars.copy_context()  # Prefect's settings, and its logger's run
-                threading.Thread(target=context.run, args=(self._run, watch), name="flow-watch", daemon=True).start()
+                try:
+                    threading.Thread(
+                        target=context.run, args=(self._run, watch), name="flow-watch", daemon=True
+                    ).start()
+                except RuntimeError:  # no more threads: then a cancel is only heard of by the hook
+                    del self._watches[flow_run_id]
+                    _log.warning("flow run %s: no thread to watch it; a cancel may not reach its jobs", flow_run_id)
                 return
             watch.guards.append(guard)
             if watch.cancelled:
@@ -162,8 +169,15 @@ class FlowWatches:
                 self._changed.notify_all()
 
     def remove(self, flow_run_id: str, guard: Guard) -> None:
-        """Take a guard away; harmless if it has gone. The last one's watch ends."""
+        """Take a guard away, when it has done what it was told to do; harmless if it has gone.
+
+        The last one's watch ends. Who is told to act may use what the task has open: so the task does not end before.
+        """
         self._remove(flow_run_id, lambda other: other is guard)
+        deadline = Deadline(LAST_WORDS_SECONDS, self._clock)
+        with self._changed:
+            while guard.called and not guard.done and not deadline.expired:
+                self._clock.wait(self._changed, deadline.remaining())
 
     def forget(self, job_ids: Collection[str]) -> None:
         """Take away the lasting guards of jobs, whichever flow run asked for them: they are final, or to be kept."""
@@ -216,13 +230,17 @@ class FlowWatches:
     def _run(self, watch: _Watch) -> None:
         try:
             while self._is_due(watch):
+                pause = LOOK_SECONDS
                 try:
                     self._look(watch)
+                    watch.failed = 0
                 except Exception as error:  # noqa: BLE001 - Prefect's API may be away; whatever it is, jobs go on
+                    watch.failed += 1  # a locked SQLite answers 503 in a moment, and is free in the next
+                    pause = min(LOOK_SECONDS, FIRST_PAUSE_AFTER_FAILURE * 2 ** (watch.failed - 1))
                     _log.info("flow run %s: its state is not known now (%s)", watch.flow_run_id, type(error).__name__)
                 with self._changed:
                     watch.finished = watch.begun
-                    watch.due = self._clock.monotonic() + LOOK_SECONDS
+                    watch.due = self._clock.monotonic() + pause
                     self._changed.notify_all()
         finally:
             with contextlib.suppress(Exception):
@@ -264,6 +282,9 @@ class FlowWatches:
             guard.act()
         except Exception:  # noqa: BLE001 - one job must not keep the others from being cancelled
             _log.exception("a job could not be cancelled")
+        with self._changed:
+            guard.done = True
+            self._changed.notify_all()
 
 
 def each_at_once(act: Callable[[T], None], items: Iterable[T]) -> None:
@@ -286,6 +307,7 @@ class _Watch:
         self.due = 0.0  # the next look
         self.at_once = False
         self.begun = self.finished = 0  # looks
+        self.failed = 0  # looks without an answer since the last one with one
         self.cancelled = False
 
     def to_be_told(self) -> list[Guard]:

@@ -29,7 +29,7 @@ from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
 from prefect_runtime.flow_watch import each_at_once
-from prefect_runtime.tasks.cancellation import cancel_and_read_back
+from prefect_runtime.tasks.cancellation import cancel_and_read_back, has_failed
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 
@@ -165,7 +165,11 @@ class _Cancelling:
         secrets = self.service.client.secrets
         try:
             cards.note_job(
-                document, Memory(self.service.memory), secrets=secrets, delivered=bool(heard), delivered_to=heard
+                document,
+                Memory(self.service.memory),
+                secrets=secrets,
+                delivered=bool(heard) and has_failed(document),
+                delivered_to=heard,
             )
         except Exception as error:  # noqa: BLE001 - the card is for people; the job is cancelled
             self.logger.warning("Job %s: its card could not be brought up to date (%s)", job.id, type(error).__name__)

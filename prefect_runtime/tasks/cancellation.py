@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as current_flow_run
 
@@ -27,7 +28,9 @@ from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, FlowWatches, Guard, e
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.tasks.note import note
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError
-from prefect_runtime.wire.models import JobDocument
+from prefect_runtime.wire.models import JobDocument, JobStatus
+
+_log = logging.getLogger(__name__)
 
 OnCancel = Literal["cancel", "keep"]
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -55,7 +58,7 @@ def watching(
     if not flow_run_id:  # nobody can cancel it
         yield interrupt
         return
-    logger = get_run_logger()
+    logger = _run_logger()
 
     def act() -> None:
         if on_cancel == "keep":
@@ -89,6 +92,14 @@ def last_words(*, of: FlowWatches = watches) -> Iterator[None]:
         raise
 
 
+def _run_logger() -> Logger:
+    """Return the run's logger; a plain one in a thread of a user's own, which Prefect knows nothing of."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return _log
+
+
 def no_longer_watched(job_ids: Sequence[str], *, of: FlowWatches = watches) -> None:
     """Say that jobs are final."""
     of.forget(job_ids)
@@ -119,7 +130,7 @@ class Submitting:
         if not self._flow_run_id or not isinstance(journal, PrefectJournal):
             yield
             return
-        self._journal, self._logger = journal, get_run_logger()
+        self._journal, self._logger = journal, _run_logger()
         self._of.add(self._flow_run_id, self._guard)
         try:
             with last_words(of=self._of):
@@ -149,14 +160,14 @@ class Submitting:
         self._guard.jobs = {job_id}
         self._job_id = job_id
         if self._cancelled:  # while the request was under way: what was made of it was not there to be seen
-            cancel_all(self._service, [job_id], self._logger or get_run_logger())
+            cancel_all(self._service, [job_id], self._logger or _run_logger())
             raise RuntimeInvalidStateError(
                 f"Job {job_id}: its flow run was cancelled while it was submitted.", job_id=job_id
             )
 
     def _act(self) -> None:
         self._cancelled = True
-        logger = self._logger or get_run_logger()
+        logger = self._logger or _run_logger()
         for pause in (*(LATE_JOB_PAUSES if self._sent else ()), None):
             found = [self._job_id] if self._job_id else self._own_jobs()
             if found or pause is None:
@@ -194,8 +205,16 @@ def _cancel(service: RuntimeService, job_id: str, logger: Logger) -> None:
             error,
         )
         return
-    logger.info("Job %s: its flow run was cancelled, now %s", job_id, document.word)
-    note(service, document, delivered=document.is_final)  # who runs the flow run again wants a new one
+    if has_failed(document):
+        logger.info("Job %s: its flow run was cancelled, now %s", job_id, document.word)
+    else:
+        logger.info("Job %s: its flow run was cancelled, but the job is %s", job_id, document.word)
+    note(service, document, delivered=has_failed(document))  # who runs the flow run again wants a new one
+
+
+def has_failed(document: JobDocument) -> bool:
+    """True if a job is final without a result: cancelled, or it was an error that came first."""
+    return document.is_final and document.status is not JobStatus.DONE
 
 
 def cancel_and_read_back(service: RuntimeService, job_id: str) -> JobDocument:

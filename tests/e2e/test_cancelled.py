@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import Artifact, State, StateType
 from prefect.runtime import flow_run as current_flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_runtime import run_program, wait_for_final_state
+from prefect_runtime import cancel_jobs, run_program, wait_for_final_state, wait_for_jobs
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.wire.errors import RuntimeInvalidStateError, WaitInterruptedError
 
 from .postgres import running_postgres
-from .support import card_fields, cards, execute_again, jobs_of, log_lines, run_id, running_server, shown
+from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, run_id, running_server, shown
 from .ways import SHAPES, SLEEPS, WAYS, Cancelled, Stage, staged
 
 Upload = Callable[..., str]
@@ -35,6 +36,10 @@ def cancel(flow_run_id: Any) -> None:
     """Do what the button in the UI does."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING))
+
+
+def nobody_watches() -> bool:
+    return not any(thread.name.startswith("flow-watch") for thread in threading.enumerate())
 
 
 def cancelled_after(seconds: float, flow_run_id: Any) -> threading.Timer:
@@ -65,7 +70,7 @@ def test_a_cancelled_flow_runs_job_is_cancelled_and_the_wait_ends(upload: Upload
     (card,) = cards(run_id(state))
     assert shown(card)["Status"].endswith("CANCELLED")
     assert card_fields(run_id(state))["credentials"] == "local"
-    assert "flow-watch" not in {thread.name for thread in threading.enumerate()}
+    eventually(nobody_watches, seconds=2.0)
 
     execute_again(no_wait(program), run_id(state))
     assert len(jobs_of(service, run_id(state))) == 2, "who runs it again wants another job"
@@ -80,6 +85,72 @@ def no_wait(program: str) -> Any:
         run_program("local", program, {})
 
     return waits
+
+
+@pytest.mark.pr
+def test_a_job_is_kept_if_the_wait_says_so_also_by_the_hook(upload: Upload, service: RuntimeService) -> None:
+    program = upload(SLEEPS)
+
+    @flow(on_cancellation=[cancel_jobs])
+    def waits() -> None:
+        job_id = run_program("local", program, {})
+        cancelled_after(0, current_flow_run.id)
+        wait_for_final_state("local", job_id, on_cancel="keep")
+
+    state = waits(return_state=True)
+    (job_id,) = jobs_of(service, run_id(state))
+    job = service.job(job_id)
+    try:
+        with get_client(sync_client=True) as client:
+            cancel_jobs(waits, client.read_flow_run(run_id(state)), state)
+        assert log_lines(run_id(state), until=f"Job {job_id}: goes on, as its wait was told")
+        assert not job.status().is_final
+        assert isinstance(state.result(raise_on_failure=False), WaitInterruptedError)
+    finally:
+        job.cancel()
+
+
+@pytest.mark.pr
+def test_a_job_nobody_waits_for_yet_is_cancelled_and_no_other_is_made(upload: Upload, service: RuntimeService) -> None:
+    program = upload(SLEEPS)
+
+    @flow
+    def thinks_first() -> None:
+        job_id = run_program("local", program, {"number": 1})
+        cancel(current_flow_run.id)
+        eventually(lambda: service.job(job_id).status() is JobStatus.CANCELLED, seconds=WITHIN_SECONDS)
+        run_program("local", program, {"number": 2})
+
+    state = thinks_first(return_state=True)
+    assert len(jobs_of(service, run_id(state))) == 1
+    with pytest.raises(RuntimeInvalidStateError, match="was not sent"):
+        state.result()
+
+
+@pytest.mark.pr
+def test_many_waits_end_together_and_what_is_done_stays_done(upload: Upload, service: RuntimeService) -> None:
+    program = upload(SLEEPS)
+
+    @flow
+    def waits() -> None:
+        ids = run_program.map("local", program, [{"number": number} for number in range(5)]).result()
+        ids.append(run_program("local", program, {"number": 5, "gate": __file__}))  # open: it ends at once
+        wait_for_final_state("local", ids[-1])
+        cancelled_after(0, current_flow_run.id)
+        wait_for_jobs("local", ids)
+
+    state = waits(return_state=True)
+    *others, done = jobs_of(service, run_id(state))
+    assert {service.job(job_id).status() for job_id in others} == {JobStatus.CANCELLED}
+    assert len(others) == 5
+    assert service.job(done).status() is JobStatus.DONE
+    finished = {(card.metadata_ or {})["job_id"] for card in cards(run_id(state)) if _is_finished(card)}
+    assert finished == set(others), "who runs it again wants others of these, and the result of the one that is done"
+    eventually(nobody_watches, seconds=2.0)
+
+
+def _is_finished(card: Artifact) -> bool:
+    return "failure_delivered" in (card.metadata_ or {})
 
 
 # At random instants

@@ -45,7 +45,7 @@ def main(backend, user_messenger, *, number=0, gate=None):
 
 FLOWS = '''
 """Flows in four shapes, and ways to run them."""
-import asyncio, os, sys, threading
+import asyncio, os, sys, threading, time
 from pathlib import Path
 from prefect import flow, serve
 from prefect.runtime import flow_run
@@ -105,7 +105,8 @@ if __name__ == "__main__":
                     chosen(*sys.argv[1:])
             except Exception:
                 pass  # what a flow run has come to is asked elsewhere
-            left = [thread.name for thread in threading.enumerate() if thread.name == "flow-watch"]
+            time.sleep(0.5)  # the thread of a watch is told to end, and ends
+            left = [thread.name for thread in threading.enumerate() if thread.name.startswith("flow-watch")]
             Path(sys.argv[2], os.environ["TOKEN"] + ".ended").write_text(" ".join(left))
 '''
 
@@ -119,7 +120,7 @@ class Cancelled:
         delay: Seconds from the flow's beginning to the cancel.
         jobs: What the runtime says of the flow run's jobs in the end.
         left: Names of our threads that were left in a script.
-        seconds: From the cancel to the end of each job that was cancelled; 0 for one that was final already.
+        seconds: From the moment when Prefect had the cancel to the end of each job that was cancelled.
     """
 
     name: str
@@ -205,12 +206,15 @@ class Stage:
         return process
 
     def _cancel(self, flow_run_id: UUID, delay: float) -> float:
-        """Cancel a flow run after a delay, as the button in the UI does; gives when, in seconds of the wall clock."""
+        """Cancel a flow run after a delay, as the button in the UI does; gives when Prefect had it (wall clock).
+
+        A server on a locked SQLite may take seconds until then, in which nobody can know of it.
+        """
         time.sleep(delay)  # not a wait: which instant it hits is to vary
-        asked = time.time()
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING))
-        return asked
+            accepted = client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING)).state
+        assert accepted is not None
+        return accepted.timestamp.timestamp()
 
     def _what_became(self, name: str, delay: float, flow_run_id: UUID, asked: float, left: str = "") -> Cancelled:
         done = Cancelled(name=name, delay=delay, flow_run_id=flow_run_id, left=left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,14 @@ def test_everybody_is_told_once_and_who_comes_later_too(clock: FakeClock) -> Non
 
 def test_an_api_that_is_away_ends_nothing_and_is_asked_again(clock: FakeClock) -> None:
     told: list[float] = []
-    states = States(clock, None, None, CANCELLED)
+    states = States(clock, *[None] * 8, CANCELLED)
     watches = FlowWatches(states, clock)
     guard = Guard(lambda: told.append(clock.monotonic() - states.began))
     watches.add("run", guard)
-    clock.sleep(3 * LOOK_SECONDS + 0.1)
-    assert told == [3 * LOOK_SECONDS]
+    clock.sleep(20 * LOOK_SECONDS)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(states.looks[:9])]
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0], "soon, as it may be over in a moment; then no oftener"
+    assert told == [states.looks[8]]
     watches.remove("run", guard)
     assert ended(clock)
 
@@ -152,6 +155,18 @@ def test_who_is_being_ended_does_not_wait_longer_than_it_says(clock: FakeClock) 
     watches.look_now(8.0)
     assert clock.monotonic() - states.began == 8.0
     watches.remove("run", guard)
+    assert clock.monotonic() - states.began == 16.0
+    assert ended(clock)
+
+
+def test_a_wait_does_not_end_before_what_was_begun_for_it(clock: FakeClock) -> None:
+    states = States(clock, CANCELLED)
+    watches = FlowWatches(states, clock)
+    guard = Guard(lambda: clock.sleep(3.0))
+    watches.add("run", guard)
+    clock.sleep(LOOK_SECONDS + 1.0)  # the job is cancelled, its card is still being written
+    watches.remove("run", guard)
+    assert clock.monotonic() - states.began == LOOK_SECONDS + 3.0
     assert ended(clock)
 
 
