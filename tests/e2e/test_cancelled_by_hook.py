@@ -95,9 +95,9 @@ def test_the_hook_uses_the_saved_block_and_names_the_jobs_of_credentials_that_ne
     upload: Upload, service: RuntimeService, embedded: DiscoveryDocument, caplog: pytest.LogCaptureFixture
 ) -> None:
     program = upload(SLEEPS)
-    block = RuntimeCredentials(channel="classic", url=embedded.url, token=SecretStr(embedded.token))
-    block.save("of-the-hook", overwrite=True)
-    unsaved = RuntimeCredentials(channel="classic", url=embedded.url, token=SecretStr(embedded.token))
+    there: dict[str, Any] = {"url": embedded.url, "token": SecretStr(embedded.token), "backend": "aer_simulator"}
+    RuntimeCredentials(channel="classic", **there).save("of-the-hook", overwrite=True)
+    unsaved = RuntimeCredentials(channel="classic", **there)
 
     @flow
     def leaves_its_jobs() -> tuple[str, str]:
