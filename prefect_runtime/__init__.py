@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_runtime.blocks import RuntimeCredentials, RuntimeProgram, RuntimeProgramRun
+    from prefect_runtime.hooks import cancel_jobs
     from prefect_runtime.tasks import (
         aas_completed,
         acancel_job,
@@ -69,6 +70,7 @@ _HOMES = {
     "await_for_final_state": "tasks",
     "await_for_jobs": "tasks",
     "cancel_job": "tasks",
+    "cancel_jobs": "hooks",
     "cancel_on_rollback": "tasks",
     "choose_backend": "tasks",
     "estimate_usage": "tasks",
@@ -110,6 +112,7 @@ __all__ = [
     "await_for_final_state",
     "await_for_jobs",
     "cancel_job",
+    "cancel_jobs",
     "cancel_on_rollback",
     "choose_backend",
     "estimate_usage",

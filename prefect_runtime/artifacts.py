@@ -38,6 +38,7 @@ _DETAILS = {
     "acknowledged_at": "Job known",
     "posts": "Requests sent",
     "key": "Request key",
+    "credentials": "Credentials",
 }
 _TIMES = ("created", "started", "ended", "intended_at", "acknowledged_at")
 

@@ -139,11 +139,13 @@ def note_job(
     secrets: Sequence[str] = (),
     result: str = "",
     delivered: bool = False,
+    delivered_to: str = "",
+    kept: bool = False,
 ) -> Card | None:
     """Show on a job's card how the job is, and return the card; None for a job without one.
 
-    The record (the artifact's metadata) belongs to the submission; here only what people see is written anew, unless a
-    failure is being delivered, which the next execution has to know.
+    The record (the artifact's metadata) belongs to the submission; here only what people see is written anew, unless
+    another process has to know: the next execution of a failure that is being delivered, a hook of a job to be kept.
 
     Args:
         document: What the server says of the job.
@@ -151,25 +153,33 @@ def note_job(
         secrets: What must not be on the card.
         result: The section that `render_result` made, if there is a result.
         delivered: Its failure is about to be raised to somebody.
+        delivered_to: The chain of the execution that hears of it; this one's if left out.
+        kept: It is to be left alone when its flow run is cancelled; a hook in another process has to know.
     """
     key = next((tag for tag in document.tags if tag.startswith(KEY_PREFIX)), None)
     if key is None:
         return None
     with prefect_client() as client:
-        known = _read_acknowledged(client, key, memory) if delivered else memory.get(key) or _read_known(client, key)
+        to_record = delivered or kept
+        known = _read_acknowledged(client, key, memory) if to_record else memory.get(key) or _read_known(client, key)
         if known is None or known.fields.get("job_id", document.id) != document.id:
             return None  # no card, or a duplicate's document: the card is another job's
         fields = {**known.fields, **_job_fields(document, secrets)}
         body: dict[str, object] = {"data": render_card(fields, result or known.result)}
-        if delivered:
-            execution = current_execution(client)
-            chain = execution.chain if execution else NO_FLOW_RUN
-            known = replace(known, fields={**known.fields, "job_id": document.id, "failure_delivered": chain})
+        if to_record:
+            heard = delivered_to or _current_chain(client)
+            added = {"failure_delivered": heard} if delivered else {"on_cancel": "keep"}
+            known = replace(known, fields={**known.fields, "job_id": document.id, **added})
             patch_card(client, known.artifact_id, {**body, "metadata_": dict(known.fields)})
         else:
             memory.writer.put(client, Write(key=key, artifact_id=known.artifact_id, body=body), at_once=is_elsewhere())
     memory.put(key, replace(known, result=result or known.result))
     return to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
+
+
+def _current_chain(client: SyncPrefectClient) -> str:
+    execution = current_execution(client)
+    return execution.chain if execution else NO_FLOW_RUN
 
 
 def _read_acknowledged(client: SyncPrefectClient, key: str, memory: Memory) -> Known | None:

@@ -19,6 +19,10 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from prefect_runtime.card_writer import remove_claims
 from prefect_runtime.execution import Execution
+from prefect_runtime.wire.models import KEY_PREFIX
+
+CLAIM_TAG = "prefect-runtime"
+PAGE = 200
 
 LONGEST_CLAIM_SECONDS = 1800.0
 """How long a claim without a card is believed of a flow run that Prefect says is running: between the two lie the
@@ -55,7 +59,7 @@ class Claims:
         name = self.key = key
         while True:
             try:
-                made = client.create_variable(VariableCreate(name=name, value=value, tags=["prefect-runtime"]))
+                made = client.create_variable(VariableCreate(name=name, value=value, tags=[CLAIM_TAG]))
             except ObjectAlreadyExists:
                 there = client.read_variable_by_name(name)
             else:
@@ -96,6 +100,23 @@ class Claims:
         if flow_run.state is None or (flow_run.state.is_final() and not ours):
             return True
         return time.time() - float(claim.get("at") or 0) > LONGEST_CLAIM_SECONDS
+
+
+def all_claims(client: SyncPrefectClient) -> list[Variable]:
+    """Return every claim there is, of whatever flow run: few, as each lives for the moments of one submission."""
+    found: list[Variable] = []
+    chosen = {"tags": {"all_": [CLAIM_TAG]}}
+    while True:
+        body = {"variables": chosen, "limit": PAGE, "offset": len(found)}
+        page = [Variable.model_validate(one) for one in client.request("POST", "/variables/filter", json=body).json()]
+        found += page
+        if len(page) < PAGE:
+            return [claim for claim in found if claim.name.startswith(KEY_PREFIX)]
+
+
+def root_run_of(claim: Variable) -> str:
+    """Return the id of the outermost flow run that made a claim; empty if it does not say."""
+    return str(claim.value.get("root_run") or "") if isinstance(claim.value, dict) else ""
 
 
 def _successor_name(key: str, value: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
     flow_run = context.flow_run if context is not None else None
     if flow_run is None:
         flow_run = client.read_flow_run(UUID(str(current_flow_run.id)))
-    lineage, places = _ancestors(client, flow_run)
+    lineage, places = lineage_of(client, flow_run)
     return Execution(
         flow_run_id=flow_run.id,
         task_run_id=task.task_run.id if task else None,
@@ -151,7 +151,7 @@ def _numbers(turn: list[str]) -> list[float]:
         return []
 
 
-def _ancestors(client: SyncPrefectClient, flow_run: FlowRun) -> tuple[list[FlowRun], list[str]]:
+def lineage_of(client: SyncPrefectClient, flow_run: FlowRun) -> tuple[list[FlowRun], list[str]]:
     """Return the flow runs from the outermost one down to this one, and the place of each but the first."""
     lineage, places = [flow_run], list[str]()
     while flow_run.parent_task_run_id is not None:

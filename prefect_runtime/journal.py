@@ -50,22 +50,46 @@ SUCCEEDED_AFTER_SECONDS = 2.0
 be another process, which takes longer to start."""
 
 
-def current_journal(memory: Memory) -> Journal:
-    """Return the journal of the flow run that this task belongs to; none for a task without a flow."""
+def _go_ahead() -> None:
+    pass
+
+
+def current_journal(memory: Memory, *, block_name: str = "", check: Callable[[], None] = _go_ahead) -> Journal:
+    """Return the journal of the flow run that this task belongs to; none for a task without a flow.
+
+    Args:
+        memory: The cards this process knows.
+        block_name: What another process can load the credentials by, for the card; empty if there is no such name.
+        check: Called before a request is sent; raises if it must not be.
+    """
     with prefect_client() as client:
         execution = current_execution(client)
-    return NoJournal() if execution is None else PrefectJournal(execution, memory)
+    return NoJournal() if execution is None else PrefectJournal(execution, memory, block_name=block_name, check=check)
 
 
 class PrefectJournal:
     """Cards of one execution of a flow run."""
 
-    def __init__(self, execution: Execution, memory: Memory) -> None:
+    def __init__(
+        self,
+        execution: Execution,
+        memory: Memory,
+        *,
+        block_name: str = "",
+        check: Callable[[], None] = _go_ahead,
+    ) -> None:
         self._execution = execution
         self._memory = memory
+        self._block_name = block_name
+        self._check = check
         self._artifact_id: UUID | None = None  # of the card that this submission has written
         self._number: tuple[str, str, int] | None = None  # which of equal requests this is
         self._claims = Claims(execution)
+
+    @property
+    def key(self) -> str:
+        """The key of the request that is at hand; empty before the first."""
+        return self._claims.key
 
     def scope(self) -> str:
         """The outermost flow run, and the subflow in it."""
@@ -201,7 +225,9 @@ class PrefectJournal:
 
         Raises:
             SubmissionUnknownError: Another execution has taken us for dead and the request over; nothing is sent.
+            RuntimeInvalidStateError: The flow run was cancelled; nothing is sent.
         """
+        self._check()
         self._write_intent(card)
         if self._may_have_been_succeeded():
             self._check_not_succeeded(card)
@@ -232,7 +258,8 @@ class PrefectJournal:
             )
 
     def _record(self, card: Card) -> dict[str, str]:
-        return {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        return {**fields, "credentials": self._block_name} if self._block_name else fields
 
     def _write_intent(self, card: Card) -> None:
         fields = self._record(card)

@@ -249,6 +249,14 @@ CredentialsLike = RuntimeCredentials | str
 """What tasks take: a block, or the name of a saved one; "local" is the embedded runtime."""
 
 
+def name_of(block: RuntimeCredentials) -> str:
+    """Return the name by which another process can load the same credentials; empty if they were never saved."""
+    saved: str | None = block._block_document_name
+    if saved:
+        return saved
+    return "local" if block.channel == "local" and not block.url else ""
+
+
 def load_credentials(credentials: CredentialsLike) -> RuntimeCredentials:
     """Return the block that a task was given, itself or by name; "local" is always there.
 

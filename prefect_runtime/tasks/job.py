@@ -11,10 +11,11 @@ from prefect.logging import get_run_logger
 
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder
-from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
+from prefect_runtime.tasks.cancellation import OnCancel, watching
 from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.wait import check_choice
 from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateError
 
 INTERIM_CHARACTERS_IN_LOG = 300
@@ -39,7 +40,9 @@ def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
 
 
 @task(name="Stream results", task_run_name="stream-{job_id}", retries=0, cache_policy=NO_CACHE)
-def stream_results(credentials: CredentialsLike, job_id: str, *, timeout: float | None = None) -> list[Any]:
+def stream_results(
+    credentials: CredentialsLike, job_id: str, *, timeout: float | None = None, on_cancel: OnCancel = "cancel"
+) -> list[Any]:
     """Return all interim results of a job, in order, each once, after relaying them to the run's log as they come.
 
     Also what was published before the task started. Ends with the job.
@@ -48,21 +51,25 @@ def stream_results(credentials: CredentialsLike, job_id: str, *, timeout: float 
         credentials: A block, or the name of a saved one.
         job_id: The job.
         timeout: Seconds to listen in all; None until the job is final.
+        on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
 
     Raises:
         JobTimeoutError: The job was not final in time.
+        WaitInterruptedError: The flow run was cancelled.
         InterimResultsUnavailableError: This channel has no stream.
         TransportError: The stream broke and could not be opened again; job and result are not affected.
     """
     logger = get_run_logger()
     results: list[Any] = []
-    for text in _interim_texts(credentials, job_id, timeout):
+    for text in _interim_texts(credentials, job_id, timeout, on_cancel):
         results.append(ResultDecoder.decode(text))
         logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
     return results
 
 
-def iter_results(credentials: CredentialsLike, job_id: str, *, timeout: float | None = None) -> Iterator[Any]:
+def iter_results(
+    credentials: CredentialsLike, job_id: str, *, timeout: float | None = None, on_cancel: OnCancel = "cancel"
+) -> Iterator[Any]:
     """Give the interim results of a job as they come, in order, each once. A plain iterator, for a flow's body.
 
     Also what was published before it began. Ends with the job; who stops earlier leaves the job alone.
@@ -71,27 +78,32 @@ def iter_results(credentials: CredentialsLike, job_id: str, *, timeout: float | 
         credentials: A block, or the name of a saved one.
         job_id: The job.
         timeout: Seconds to listen in all, the time between two `next` included; None until the job is final.
+        on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
 
     Raises:
         JobTimeoutError: The job was not final in time.
+        WaitInterruptedError: The flow run was cancelled.
         InterimResultsUnavailableError: This channel has no stream.
         TransportError: The stream broke and could not be opened again; job and result are not affected.
     """
-    return (ResultDecoder.decode(text) for text in _interim_texts(credentials, job_id, timeout))
+    return (ResultDecoder.decode(text) for text in _interim_texts(credentials, job_id, timeout, on_cancel))
 
 
-def _interim_texts(credentials: CredentialsLike, job_id: str, timeout: float | None) -> Iterator[str]:
+def _interim_texts(
+    credentials: CredentialsLike, job_id: str, timeout: float | None, on_cancel: OnCancel
+) -> Iterator[str]:
     check_seconds("timeout", timeout)
+    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     with load_credentials(credentials).get_client() as service:
         deadline = Deadline(timeout, service.client.clock)
         stream = InterimStream(service.client, job_id)
-        count, interrupt = 0, Interrupt()
+        count = 0
         try:
-            with interrupt.waking(stream.cancel):
+            with watching(service, [job_id], on_cancel) as interrupt, interrupt.waking(stream.cancel):
                 while (text := stream.next_text(None if timeout is None else deadline.remaining())) is not None:
                     count += 1
                     yield text
-            interrupt.check(job_id)
+                interrupt.check(job_id)
         except TimeoutError:
             raise JobTimeoutError(
                 f"Job {job_id} was still publishing after {timeout:g} s; {count} interim results had come. "

@@ -15,7 +15,9 @@ from prefect.logging import get_run_logger
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.tasks.cancellation import OnCancel, no_longer_watched, watching
 from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.wait import check_choice
 from prefect_runtime.wire.errors import ConfigurationError, JobTimeoutError, RuntimeJobFailureError
 from prefect_runtime.wire.models import JobDocument
 
@@ -34,6 +36,7 @@ def wait_for_jobs(
     timeout: float | None = None,
     wait: float | None = None,
     on_progress: OnProgress | None = None,
+    on_cancel: OnCancel = "cancel",
     raise_on_failure: bool = True,
 ) -> dict[str, JobStatus]:
     """Wait until all jobs are final and return their statuses, in one task, with one progress artifact.
@@ -45,19 +48,23 @@ def wait_for_jobs(
         wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
         on_progress: Called after each job that became final, with the number of those, of all, its id and its status.
             What it raises ends the wait.
+        on_cancel: What happens to the jobs that are not final when somebody cancels the flow run: "cancel" or "keep".
         raise_on_failure: Raise, when all are final, if one failed or was cancelled.
 
     Raises:
         JobTimeoutError: Not all were final in time; names those that were not.
         RuntimeJobFailureError: Not all are DONE; names those that are not. The others' results can be fetched.
+        WaitInterruptedError: The flow run was cancelled.
     """
     ids = _checked(job_ids)
+    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     block = load_credentials(credentials)
     statuses: dict[str, JobStatus] = {}
     failed: list[JobDocument] = []
     with block.get_client() as service:
         with _Progress(len(ids)) as progress:
-            for document in _final(service, ids, timeout, block.wait_seconds if wait is None else wait):
+            pause = block.wait_seconds if wait is None else wait
+            for document in _final(service, ids, timeout, pause, on_cancel):
                 status = statuses[document.id] = document.known_status()
                 failed += [document] if status is not JobStatus.DONE else []
                 note(service, document)
@@ -86,6 +93,7 @@ def as_completed(
     *,
     timeout: float | None = None,
     wait: float | None = None,
+    on_cancel: OnCancel = "cancel",
 ) -> Iterator[tuple[str, JobStatus]]:
     """Give each job's id and status as it becomes final, the first first. A plain iterator, for a flow's body.
 
@@ -94,14 +102,17 @@ def as_completed(
         job_ids: The jobs; one that is named twice is given once.
         timeout: Seconds to wait in all, the time between two `next` included; None for as long as it takes.
         wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
+        on_cancel: What happens to the jobs that are not final when somebody cancels the flow run: "cancel" or "keep".
 
     Raises:
         JobTimeoutError: Not all were final in time; names those that were not.
+        WaitInterruptedError: The flow run was cancelled.
     """
     ids = _checked(job_ids)
+    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     block = load_credentials(credentials)
     with block.get_client() as service:
-        for document in _final(service, ids, timeout, block.wait_seconds if wait is None else wait):
+        for document in _final(service, ids, timeout, block.wait_seconds if wait is None else wait, on_cancel):
             note(service, document)
             yield document.id, document.known_status()
 
@@ -113,21 +124,25 @@ def _checked(job_ids: Sequence[str]) -> list[str]:
 
 
 def _final(
-    service: RuntimeService, ids: Sequence[str], timeout: float | None, wait: float | None
+    service: RuntimeService, ids: Sequence[str], timeout: float | None, wait: float | None, on_cancel: OnCancel
 ) -> Iterator[JobDocument]:
     """Give the documents of jobs as they become final, with a line in the run's log.
 
     Raises:
         JobTimeoutError: Not all were in time.
+        WaitInterruptedError: The flow run was cancelled.
     """
     check_seconds("timeout", timeout)
     check_seconds("wait", wait)
     left = dict.fromkeys(ids)
     deadline = Deadline(timeout, service.client.clock)
-    for document in service.client.monitor.as_completed(ids, deadline=deadline, longest_pause=wait):
-        del left[document.id]
-        get_run_logger().info("Job %s: %s (%d of %d)", document.id, document.word, len(ids) - len(left), len(ids))
-        yield document
+    monitor = service.client.monitor
+    with watching(service, ids, on_cancel) as interrupt:
+        for document in monitor.as_completed(ids, deadline=deadline, longest_pause=wait, interrupt=interrupt):
+            del left[document.id]
+            no_longer_watched([document.id])
+            get_run_logger().info("Job %s: %s (%d of %d)", document.id, document.word, len(ids) - len(left), len(ids))
+            yield document
     if left:
         names = ", ".join(list(left)[:NAMED_IN_ERRORS]) + (", …" if len(left) > NAMED_IN_ERRORS else "")
         raise JobTimeoutError(

@@ -17,7 +17,14 @@ from prefect_runtime.wire.models import JobDocument, charged_seconds
 _NONE = object()  # no result, which None may be
 
 
-def note(service: RuntimeService, document: JobDocument, *, result: Any = _NONE, delivered: bool = False) -> None:
+def note(
+    service: RuntimeService,
+    document: JobDocument,
+    *,
+    result: Any = _NONE,
+    delivered: bool = False,
+    kept: bool = False,
+) -> None:
     """Bring the job's card up to date, and look once more for a duplicate where an answer was lost on the way.
 
     The card is for people: what goes wrong with it must not cost a result, or hide a failure.
@@ -26,7 +33,8 @@ def note(service: RuntimeService, document: JobDocument, *, result: Any = _NONE,
     try:
         document = _with_charge(service, document)
         section = "" if result is _NONE else render_result(result)
-        card = cards.note_job(document, memory, secrets=service.client.secrets, result=section, delivered=delivered)
+        secrets = service.client.secrets
+        card = cards.note_job(document, memory, secrets=secrets, result=section, delivered=delivered, kept=kept)
         if card is not None and (card.attached or card.posts > 1):
             sweep(service.client, journal.current_journal(memory), card)
     except Exception as error:  # noqa: BLE001 - see above

@@ -9,8 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime import journal
-from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
+from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials, name_of
 from prefect_runtime.cards import Memory
+from prefect_runtime.tasks.cancellation import Submitting
 from prefect_runtime.wire.errors import ConfigurationError
 
 OnExisting = Literal["attach", "new"]
@@ -237,4 +238,9 @@ def _submit(
         )
         if dry_run:
             return service.preview(checked)
-        return service.submit(checked, journal.current_journal(Memory(service.memory))).job_id
+        submitting = Submitting(service)
+        book = journal.current_journal(Memory(service.memory), block_name=name_of(block), check=submitting.check)
+        with submitting.of_journal(book):
+            job_id = service.submit(checked, book).job_id
+            submitting.made(job_id)
+        return job_id

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.client import ResultDecoder
+from prefect_runtime.tasks.cancellation import OnCancel, last_words
 from prefect_runtime.tasks.job import fetch_logs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
 from prefect_runtime.tasks.wait import OnTimeout, fetch_result, wait_for_final_state
@@ -28,6 +29,7 @@ def execute(
     timeout: float | None = None,
     wait: float | None = None,
     on_timeout: OnTimeout = "keep",
+    on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
     **options: Any,
 ) -> Any:
@@ -40,6 +42,7 @@ def execute(
         timeout: Seconds to wait for the job; None for as long as it takes.
         wait: The longest pause between two queries, in seconds.
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
+        on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: Class that decodes the result, or where it is.
         options: As for `run_sampler`, `run_estimator` or `run_program`; with ``dry_run=True``, nothing is sent and what
             would be is returned.
@@ -49,10 +52,19 @@ def execute(
         JobTimeoutError: Not final in time.
         QiskitRuntimeError: See the tasks.
     """
-    submitted = run_by_name(credentials, program_id, inputs_or_pubs, options)
-    if isinstance(submitted, dict):  # dry_run
-        return submitted
-    return outcome(credentials, submitted, timeout=timeout, wait=wait, on_timeout=on_timeout, decoder=decoder)
+    with last_words():  # a signal may also come between the tasks
+        submitted = run_by_name(credentials, program_id, inputs_or_pubs, options)
+        if isinstance(submitted, dict):  # dry_run
+            return submitted
+        return outcome(
+            credentials,
+            submitted,
+            timeout=timeout,
+            wait=wait,
+            on_timeout=on_timeout,
+            on_cancel=on_cancel,
+            decoder=decoder,
+        )
 
 
 def outcome(
@@ -62,15 +74,18 @@ def outcome(
     timeout: float | None = None,
     wait: float | None = None,
     on_timeout: OnTimeout = "keep",
+    on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
 ) -> Any:
     """Wait for a job and return its result; each step is a task of its own. See `execute` for the arguments."""
     try:
-        wait_for_final_state(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout)
+        wait_for_final_state(
+            credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel
+        )
     except RuntimeJobFailureError:
         _fetch_logs_if_possible(credentials, job_id)  # what the program said is wanted most when it failed
         raise
-    result = fetch_result(credentials, job_id, decoder=decoder)
+    result = fetch_result(credentials, job_id, decoder=decoder, on_cancel=on_cancel)
     _fetch_logs_if_possible(credentials, job_id)
     return result
 

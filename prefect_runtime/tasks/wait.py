@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,16 +13,17 @@ from prefect.logging import get_run_logger
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.tasks.cancellation import Logger, OnCancel, no_longer_watched, watching
 from prefect_runtime.tasks.note import note, note_if_final
 from prefect_runtime.wire.errors import (
     ConfigurationError,
     JobTimeoutError,
     QiskitRuntimeError,
     RuntimeInvalidStateError,
+    WaitInterruptedError,
 )
 from prefect_runtime.wire.models import JobDocument
 
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 OnTimeout = Literal["keep", "cancel"]
 
 
@@ -35,9 +35,13 @@ def wait_for_final_state(
     timeout: float | None = None,
     wait: float | None = None,
     on_timeout: OnTimeout = "keep",
+    on_cancel: OnCancel = "cancel",
     raise_on_failure: bool = True,
 ) -> JobStatus:
     """Wait until a job is final and return its status. A failed poll ends nothing.
+
+    Three clocks run, and none of them stops another: the block's ``request_timeout_seconds`` ends one request to the
+    runtime; `timeout` ends the wait, and the job goes on unless told otherwise; ``max_execution_time`` ends the job.
 
     Args:
         credentials: A block, or the name of a saved one.
@@ -45,19 +49,23 @@ def wait_for_final_state(
         timeout: Seconds to wait in all; None for as long as it takes.
         wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
         on_timeout: What happens to the job at the timeout: "keep" leaves it alone, "cancel" cancels it.
+        on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep". What is not that, a
+            worker that goes down for instance, leaves the job to the next execution in any case.
         raise_on_failure: Raise if the job failed or was cancelled, so that the flow run is not Completed.
 
     Raises:
         JobTimeoutError: Not final in time; the task run's state is then called TimedOut.
         RuntimeJobFailureError: The job failed (`RuntimeJobMaxTimeoutError`: it ran too long).
-        RuntimeInvalidStateError: The job was cancelled.
+        RuntimeInvalidStateError: The job was cancelled, for instance with its flow run.
+        WaitInterruptedError: The flow run was cancelled, and the job kept.
     """
-    _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
         job = service.handle(job_id)
         try:
-            _wait(job, timeout, pause, on_timeout)
+            _wait(service, job, timeout, pause, on_timeout=on_timeout, on_cancel=on_cancel)
         except JobTimeoutError:
             note_if_final(service, job)
             raise
@@ -78,6 +86,7 @@ def fetch_result(
     timeout: float | None = None,
     wait: float | None = None,
     on_timeout: OnTimeout = "keep",
+    on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
 ) -> Any:
     """Return a job's result, waiting for it if need be.
@@ -88,22 +97,25 @@ def fetch_result(
         timeout: Seconds to wait in all; None for as long as it takes.
         wait: The longest pause between two queries, in seconds; the block's ``wait_seconds`` if None, else adaptive.
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
+        on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: A `ResultDecoder` class, or where it is: ``"package.module:Class"``.
 
     Raises:
         RuntimeJobFailureError: The job failed; the message has the program's traceback.
         RuntimeInvalidStateError: The job was cancelled: it has no result.
+        WaitInterruptedError: The flow run was cancelled, and the job kept.
         JobTimeoutError: Not final in time, or its result had not come by then.
         ResultDecodeError: The result cannot be read with this decoder.
     """
-    _check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     decoder_class = _load_decoder(decoder)
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
         deadline = Deadline(timeout, service.client.clock)
         job = service.handle(job_id)
         try:
-            _wait(job, timeout, pause, on_timeout, quiet=True)
+            _wait(service, job, timeout, pause, on_timeout=on_timeout, on_cancel=on_cancel, quiet=True)
         except JobTimeoutError:
             note_if_final(service, job)
             raise
@@ -127,7 +139,14 @@ def _open(
 
 
 def _wait(
-    job: RuntimeJob, timeout: float | None, pause: float | None, on_timeout: OnTimeout, *, quiet: bool = False
+    service: RuntimeService,
+    job: RuntimeJob,
+    timeout: float | None,
+    pause: float | None,
+    *,
+    on_timeout: OnTimeout,
+    on_cancel: OnCancel,
+    quiet: bool = False,
 ) -> None:
     """Wait, with a log line for each change of status; `quiet` leaves it out for a job that was final before."""
     logger = get_run_logger()
@@ -135,6 +154,8 @@ def _wait(
 
     def tell(document: JobDocument) -> None:
         nonlocal waited
+        if on_cancel == "keep" and not waited and not document.is_final:
+            note(service, document, kept=True)
         if quiet and document.is_final and not waited:
             return
         waited = True
@@ -142,7 +163,12 @@ def _wait(
         logger.info("Job %s: %s%s", document.id, word, f" on {document.backend}" if document.backend else "")
 
     try:
-        job.wait_for_final_state(timeout=timeout, wait=pause, on_change=tell)
+        with watching(service, [job.job_id()], on_cancel) as interrupt:
+            job.wait_for_final_state(timeout=timeout, wait=pause, on_change=tell, interrupt=interrupt)
+        no_longer_watched([job.job_id()])
+    except WaitInterruptedError:
+        if not _is_final_now(job):
+            raise
     except JobTimeoutError as error:
         if on_timeout != "cancel":
             raise
@@ -164,7 +190,19 @@ def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:
         logger.info("Job %s: cancelled after the timeout, now %s", job.job_id(), job.status().name)
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def _is_final_now(job: RuntimeJob) -> bool:
+    try:
+        return job.document().is_final
+    except QiskitRuntimeError:
+        return False
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of the choices.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
     if value not in choices:
         raise ConfigurationError(f"{name}: {value!r} is none of {', '.join(choices)}.")
 

@@ -78,11 +78,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(home: Path) -> Iterator[str]:
-    """Run a Prefect server of our own; gives the URL of its API."""
+def running_server(home: Path, *, database: str | None = None) -> Iterator[str]:
+    """Run a Prefect server of our own, on SQLite or with the database of that URL; gives the URL of its API."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    if database is not None:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],

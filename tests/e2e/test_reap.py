@@ -5,16 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.states import Cancelled
+from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.objects import State, StateType
+from prefect.events import emit_event
+from prefect.states import Cancelled, Running
 
 from prefect_runtime import run_program
 from prefect_runtime.client import JobStatus, RuntimeService
 
-from .support import PUBLISHES, card_fields, cards, free_port, jobs_of, run_id
+from .support import PUBLISHES, card_fields, cards, claims, eventually, free_port, jobs_of, run_id
 
 Upload = Callable[..., str]
 LONG = {"count": 600, "pause": 0.1}
@@ -81,6 +85,46 @@ def test_an_adopted_job_goes_on_and_its_card_says_so(upload: Upload, service: Ru
         assert "QUEUED" in str(card.data) or "RUNNING" in str(card.data)
     finally:
         orphan.cancel()
+
+
+@pytest.mark.pr
+def test_a_run_whose_worker_was_stopped_hard_and_the_claims_it_left_are_found(
+    upload: Upload, service: RuntimeService
+) -> None:
+    program = upload(PUBLISHES)
+
+    @flow
+    def left_running() -> None:
+        return None
+
+    with get_client(sync_client=True) as client:
+        silent, at_work, cancelling = (client.create_flow_run(left_running, state=Running()) for _ in range(3))
+        client.set_flow_run_state(cancelling.id, State(type=StateType.CANCELLING), force=True)
+        runs = {"silent": silent, "at work": at_work, "cancelling": cancelling}
+        jobs = {name: service.run(program, LONG, tags=[f"prt-run-{run.id}"]) for name, run in runs.items()}
+        for run, minutes in ((silent, 30), (at_work, 1)):
+            said = {"prefect.resource.id": f"prefect.flow-run.{run.id}"}
+            occurred = datetime.now(UTC) - timedelta(minutes=minutes)
+            emit_event("prefect.flow-run.heartbeat", said, occurred=occurred)
+        for run in (cancelling, at_work):
+            value = {"claim": "a:1:1|b", "root_run": str(run.id)}
+            client.create_variable(
+                VariableCreate(name=f"prt1-of-{str(run.id)[:8]}", value=value, tags=["prefect-runtime"])
+            )
+    try:
+        eventually(lambda: jobs["silent"].job_id() in reap("--silent-minutes", "10")[1], seconds=60)
+        code, said_then = reap()
+        assert code == 4
+        assert jobs["silent"].job_id() not in said_then, "a run that is running is believed unless one asks"
+        assert jobs["cancelling"].job_id() in said_then
+        assert reap("--silent-minutes", "10", "--cancel")[0] == 0
+        assert jobs["silent"].status() is JobStatus.CANCELLED
+        assert jobs["cancelling"].status() is JobStatus.CANCELLED
+        assert not jobs["at work"].status().is_final
+        assert claims(cancelling.id) == []
+        assert len(claims(at_work.id)) == 1
+    finally:
+        jobs["at work"].cancel()
 
 
 @pytest.mark.pr

@@ -1,0 +1,234 @@
+"""A cancelled flow run cancels its jobs: what the tasks put around submitting and waiting. Used by the tasks only.
+
+Three things can happen to who waits. A person cancels the flow run: Prefect's API says so, the watch of the flow run
+(flow_watch.py) cancels the job, and the wait ends. Prefect ends the process for that reason: its signal is raised in
+the main thread, and the watch is asked to look at once, before the process is gone. Or the infrastructure goes down
+(SIGTERM to a worker, an eviction): the same signal, but nobody has cancelled anything, so that the job is left for the
+next execution, which attaches to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as current_flow_run
+
+from prefect_runtime.client import RuntimeService
+from prefect_runtime.client.duplicates import jobs_of
+from prefect_runtime.client.interrupt import Interrupt
+from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.submission import RUN_TAG_PREFIX
+from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, FlowWatches, Guard, each_at_once, watches
+from prefect_runtime.journal import PrefectJournal
+from prefect_runtime.tasks.note import note
+from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError
+from prefect_runtime.wire.models import JobDocument, JobStatus
+
+_log = logging.getLogger(__name__)
+
+OnCancel = Literal["cancel", "keep"]
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+READ_BACK_SECONDS = 3.0  # some runtimes take a moment from the request to the end of the job
+LATE_JOB_PAUSES = (0.2, 0.5, 1.0)  # seconds in which a request whose answer will never be read may become a job
+
+WHY = "because its flow run was cancelled"
+
+
+@contextlib.contextmanager
+def watching(
+    service: RuntimeService, job_ids: Sequence[str], on_cancel: OnCancel, *, of: FlowWatches = watches
+) -> Iterator[Interrupt]:
+    """Give what ends a wait when a person cancels the flow run; the jobs are then cancelled, or kept.
+
+    Args:
+        service: Where the jobs are.
+        job_ids: What is waited for.
+        on_cancel: What happens to the jobs that are not final: "cancel" or "keep".
+        of: The watches of this process.
+    """
+    interrupt = Interrupt()
+    flow_run_id = current_flow_run.id
+    if not flow_run_id:  # nobody can cancel it
+        yield interrupt
+        return
+    logger = _run_logger()
+
+    def act() -> None:
+        if on_cancel == "keep":
+            interrupt.set(f"{WHY}; it was left alone")
+            return
+        try:
+            cancel_all(service, job_ids, logger)
+        finally:
+            interrupt.set(f"{WHY}; it was to be cancelled, the log says whether it was")
+
+    guard = Guard(act, jobs=job_ids)
+    if on_cancel == "keep":
+        of.forget(job_ids)
+    of.add(flow_run_id, guard)
+    try:
+        with last_words(of=of):
+            yield interrupt
+    finally:
+        of.remove(flow_run_id, guard)
+
+
+@contextlib.contextmanager
+def last_words(*, of: FlowWatches = watches) -> Iterator[None]:
+    """When this thread is ended by a signal: first cancel this process's jobs, if it is a person who cancels."""
+    try:
+        yield
+    except (Exception, GeneratorExit):  # no signal
+        raise
+    except BaseException:
+        of.look_now(LAST_WORDS_SECONDS)
+        raise
+
+
+def _run_logger() -> Logger:
+    """Return the run's logger; a plain one in a thread of a user's own, which Prefect knows nothing of."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return _log
+
+
+def no_longer_watched(job_ids: Sequence[str], *, of: FlowWatches = watches) -> None:
+    """Say that jobs are final."""
+    of.forget(job_ids)
+
+
+class Submitting:
+    """The time in which a request becomes a job, and after it, while nobody waits for the job yet.
+
+    Args:
+        service: Where it is sent.
+        of: The watches of this process.
+    """
+
+    def __init__(self, service: RuntimeService, *, of: FlowWatches = watches) -> None:
+        self._service = service
+        self._of = of
+        self._flow_run_id = current_flow_run.id or ""
+        self._journal: PrefectJournal | None = None
+        self._guard = Guard(self._act, lasting=True)
+        self._logger: Logger | None = None
+        self._cancelled = False
+        self._sent = False
+        self._job_id = ""
+
+    @contextlib.contextmanager
+    def of_journal(self, journal: object) -> Iterator[None]:
+        """Be on guard while the journal's request is submitted; and for its job, once `made` has said which it is."""
+        if not self._flow_run_id or not isinstance(journal, PrefectJournal):
+            yield
+            return
+        self._journal, self._logger = journal, _run_logger()
+        self._of.add(self._flow_run_id, self._guard)
+        try:
+            with last_words(of=self._of):
+                yield
+        except BaseException:
+            self._of.remove(self._flow_run_id, self._guard)
+            raise
+
+    def check(self) -> None:
+        """Refuse to send a request for a flow run that was cancelled.
+
+        Raises:
+            RuntimeInvalidStateError: It was.
+        """
+        if not self._cancelled and self._flow_run_id and self._of.known_cancelled(self._flow_run_id):
+            self._of.look_now(LAST_WORDS_SECONDS)  # it may have been executed again since
+        if self._cancelled:
+            raise RuntimeInvalidStateError("The flow run was cancelled: its request was not sent, there is no job.")
+        self._sent = True
+
+    def made(self, job_id: str) -> None:
+        """Say which job it has become.
+
+        Raises:
+            RuntimeInvalidStateError: The flow run was cancelled meanwhile, and the job with it.
+        """
+        self._guard.jobs = {job_id}
+        self._job_id = job_id
+        if self._cancelled:  # while the request was under way: what was made of it was not there to be seen
+            cancel_all(self._service, [job_id], self._logger or _run_logger())
+            raise RuntimeInvalidStateError(
+                f"Job {job_id}: its flow run was cancelled while it was submitted.", job_id=job_id
+            )
+
+    def _act(self) -> None:
+        self._cancelled = True
+        logger = self._logger or _run_logger()
+        for pause in (*(LATE_JOB_PAUSES if self._sent else ()), None):
+            found = [self._job_id] if self._job_id else self._own_jobs()
+            if found or pause is None:
+                cancel_all(self._service, found, logger)
+                return
+            time.sleep(pause)
+
+    def _own_jobs(self) -> list[str]:
+        """Return the unfinished jobs with the request's key; not one that another flow run has made."""
+        if self._journal is None or not self._journal.key:
+            return []
+        own = f"{RUN_TAG_PREFIX}{self._journal.run_tag()}"
+        try:
+            jobs = jobs_of(self._service.client, self._journal.key)
+        except QiskitRuntimeError:
+            return []
+        return [job.id for job in jobs if own in job.tags and not job.is_final]
+
+
+def cancel_all(service: RuntimeService, job_ids: Sequence[str], logger: Logger) -> None:
+    """Cancel jobs, read them back, and write it on their cards; says in the log what became of each. Raises nothing."""
+    if len(job_ids) == 1:
+        _cancel(service, job_ids[0], logger)
+    elif job_ids:
+        each_at_once(lambda job_id: _cancel(service, job_id, logger), job_ids)
+
+
+def _cancel(service: RuntimeService, job_id: str, logger: Logger) -> None:
+    try:
+        document = cancel_and_read_back(service, job_id)
+    except QiskitRuntimeError as error:
+        logger.warning(
+            "Job %s: its flow run was cancelled, but the job could not be (%s). `prefect-runtime reap` finds it.",
+            job_id,
+            error,
+        )
+        return
+    if has_failed(document):
+        logger.info("Job %s: its flow run was cancelled, now %s", job_id, document.word)
+    else:
+        logger.info("Job %s: its flow run was cancelled, but the job is %s", job_id, document.word)
+    note(service, document, delivered=has_failed(document))  # who runs the flow run again wants a new one
+
+
+def has_failed(document: JobDocument) -> bool:
+    """True if a job is final without a result: cancelled, or it was an error that came first."""
+    return document.is_final and document.status is not JobStatus.DONE
+
+
+def cancel_and_read_back(service: RuntimeService, job_id: str) -> JobDocument:
+    """Cancel a job, and return what the runtime says of it then; one that is final already is left as it is.
+
+    Raises:
+        QiskitRuntimeError: The runtime could not be asked, or refused.
+    """
+    client = service.client
+    with contextlib.suppress(RuntimeInvalidStateError):
+        client.cancel(job_id)
+    deadline = Deadline(READ_BACK_SECONDS, client.clock)
+    document = client.job(job_id)
+    while not document.is_final and not deadline.expired:
+        client.clock.sleep(0.1)
+        document = client.job(job_id)
+    return document

@@ -1,0 +1,65 @@
+"""A PostgreSQL cluster of a test's own: in a temporary folder, on a free port of the loopback, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support import free_port
+
+OWNER = "postgres"  # the server refuses to run as root
+
+
+def _binaries() -> Path:
+    """Return the folder with `initdb`, as Debian's package has it or as it is in the path; skips where it is not."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = shutil.which("initdb") or (packaged[-1] if packaged else None)
+    if found is None:
+        pytest.skip("PostgreSQL is not here; .ci/setup installs it (Debian: apt-get install postgresql)")
+    return Path(found).parent
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run a PostgreSQL server; gives the URL of its database for Prefect."""
+    binaries = _binaries()
+    port = free_port()
+    # Not pytest's folder: that is closed to the server's user.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    other_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        shutil.chown(folder, OWNER, OWNER)
+        other_user = {"user": OWNER, "group": OWNER, "extra_groups": []}
+    data = folder / "data"
+
+    def run(*command: str) -> None:
+        with (folder / "log").open("ab") as log:
+            subprocess.run(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+                timeout=60,
+                **other_user,
+            )
+
+    try:
+        run(str(binaries / "initdb"), "-D", str(data), "-U", "prefect", "-E", "UTF8", "--auth", "trust", "--no-sync")
+        options = f"-F -h 127.0.0.1 -p {port} -k {folder}"  # -F: a crash of the machine may cost it all
+        run(str(binaries / "pg_ctl"), "-D", str(data), "-l", str(data / "server.log"), "-w", "-o", options, "start")
+        try:
+            yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
+        finally:
+            run(str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

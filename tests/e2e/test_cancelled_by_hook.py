@@ -1,0 +1,125 @@
+"""`cancel_jobs`, the hook: it runs in another process, and finds the jobs of a flow run by what is written down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from pydantic import SecretStr
+
+from prefect_runtime import RuntimeCredentials, cancel_jobs, run_program
+from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.wire.models import DiscoveryDocument
+
+from .proxy import Proxy
+from .support import card_fields, cards, jobs_of, log_lines, run_id, shown
+from .ways import SLEEPS
+
+Upload = Callable[..., str]
+
+
+def read(flow_run_id: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(flow_run_id)
+
+
+def hook(of: Any, flow_run_id: UUID) -> None:
+    """Call the hook as Prefect's runner does."""
+    flow_run = read(flow_run_id)
+    assert flow_run.state is not None
+    cancel_jobs(of, flow_run, flow_run.state)
+
+
+def test_the_hook_cancels_the_jobs_of_a_flow_run_and_its_subflows_and_no_others(
+    upload: Upload, service: RuntimeService
+) -> None:
+    program = upload(SLEEPS)
+
+    @flow
+    def child() -> UUID:
+        run_program("local", program, {})
+        from prefect.runtime import flow_run
+
+        return UUID(flow_run.id)
+
+    @flow
+    def parent() -> UUID:
+        run_program("local", program, {})
+        return child()
+
+    state = parent(return_state=True)
+    own, below = jobs_of(service, run_id(state))
+    other = service.run(program, {})
+    try:
+        hook(child, state.result())
+        assert service.job(below).status() is JobStatus.CANCELLED
+        assert not service.job(own).status().is_final, "the subflow's hook is for the subflow"
+        hook(parent, run_id(state))
+        assert service.job(own).status() is JobStatus.CANCELLED
+        assert log_lines(run_id(state), until=f"Job {own}: its flow run is over, now ")
+        (card,) = cards(run_id(state))
+        assert shown(card)["Status"].endswith("CANCELLED")
+        assert card_fields(run_id(state))["failure_delivered"], "who runs it again wants another job"
+        hook(parent, run_id(state))  # again: nothing is left to do
+        assert not other.status().is_final
+    finally:
+        other.cancel()
+
+
+@pytest.mark.pr
+def test_the_hook_finds_a_job_whose_id_no_card_has_by_its_tag(
+    upload: Upload, service: RuntimeService, proxy: Proxy
+) -> None:
+    program = upload(SLEEPS)
+
+    @flow
+    def leaves_its_job() -> str:
+        return run_program("local", program, {})
+
+    proxy.refuse("PATCH /api/artifacts/")
+    state = leaves_its_job(return_state=True)
+    assert "job_id" not in card_fields(run_id(state))
+    proxy.pass_all()
+    hook(leaves_its_job, run_id(state))
+    assert service.job(state.result()).status() is JobStatus.CANCELLED
+
+
+@pytest.mark.pr
+def test_the_hook_uses_the_saved_block_and_names_the_jobs_of_credentials_that_never_were(
+    upload: Upload, service: RuntimeService, embedded: DiscoveryDocument, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = upload(SLEEPS)
+    there: dict[str, Any] = {"url": embedded.url, "token": SecretStr(embedded.token), "backend": "aer_simulator"}
+    RuntimeCredentials(channel="classic", **there).save("of-the-hook", overwrite=True)
+    unsaved = RuntimeCredentials(channel="classic", **there)
+
+    @flow
+    def leaves_its_jobs() -> tuple[str, str]:
+        return run_program("of-the-hook", program, {"number": 1}), run_program(unsaved, program, {"number": 2})
+
+    state = leaves_its_jobs(return_state=True)
+    known, unknown = state.result()
+    try:
+        names = {(card.metadata_ or {}).get("credentials") for card in cards(run_id(state))}
+        assert names == {"of-the-hook", None}
+        with caplog.at_level(logging.WARNING):
+            hook(leaves_its_jobs, run_id(state))
+        assert service.job(known).status() is JobStatus.CANCELLED
+        (line,) = log_lines_with(run_id(state), "never saved as a block")
+        assert unknown in line
+        assert known not in line
+        assert embedded.token not in str([card.model_dump() for card in cards(run_id(state))])
+    finally:
+        job = service.job(unknown)
+        if not job.status().is_final:
+            job.cancel()
+
+
+def log_lines_with(flow_run_id: UUID, text: str) -> list[str]:
+    return [line for line in log_lines(flow_run_id, until=text) if text in line]
