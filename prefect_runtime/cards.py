@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -34,10 +34,18 @@ REASON_CHARACTERS = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A card that this process has written or read: its artifact, its record and what it shows of the result."""
+    """A card that this process has written or read.
+
+    Attributes:
+        artifact_id: Its artifact.
+        fields: Its record.
+        shown: What it shows besides that, and is no part of the record.
+        result: The section on the result.
+    """
 
     artifact_id: UUID
     fields: Mapping[str, str]
+    shown: Mapping[str, str] = field(default_factory=dict)
     result: str = ""
 
 
@@ -137,6 +145,7 @@ def note_job(
     memory: Memory,
     *,
     secrets: Sequence[str] = (),
+    shown: Mapping[str, str] | None = None,
     result: str = "",
     delivered: bool = False,
     delivered_to: str = "",
@@ -151,6 +160,7 @@ def note_job(
         document: What the server says of the job.
         memory: The cards this process knows.
         secrets: What must not be on the card.
+        shown: What else people are to see, by the names of artifacts.py.
         result: The section that `render_result` made, if there is a result.
         delivered: Its failure is about to be raised to somebody.
         delivered_to: The chain of the execution that hears of it; this one's if left out.
@@ -164,7 +174,8 @@ def note_job(
         known = _read_acknowledged(client, key, memory) if to_record else memory.get(key) or _read_known(client, key)
         if known is None or known.fields.get("job_id", document.id) != document.id:
             return None  # no card, or a duplicate's document: the card is another job's
-        fields = {**known.fields, **_job_fields(document, secrets)}
+        known = replace(known, shown={**known.shown, **(shown or {})})
+        fields = {**known.fields, **known.shown, **_job_fields(document, secrets)}
         body: dict[str, object] = {"data": render_card(fields, result or known.result)}
         if to_record:
             heard = delivered_to or _current_chain(client)
@@ -211,5 +222,7 @@ def _job_fields(document: JobDocument, secrets: Sequence[str]) -> dict[str, str]
         "ended": document.ended or "",
         "usage_seconds": "" if document.usage_seconds is None else f"{document.usage_seconds:g}",
         "reason": clean(reason.splitlines()[-1], secrets, limit=REASON_CHARACTERS) if reason else "",
+        "reason_code": "" if document.reason_code is None else str(document.reason_code),
+        "solution": clean(document.solution, secrets, limit=REASON_CHARACTERS),
     }
     return {name: value for name, value in fields.items() if value}

@@ -18,9 +18,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
-from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
+from prefect_runtime import events
 from prefect_runtime.artifacts import render_card, says_final
 from prefect_runtime.card_writer import Write, patch_card
 from prefect_runtime.cards import (
@@ -38,6 +38,7 @@ from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
+from prefect_runtime.wire.models import JobDocument
 
 _log = logging.getLogger(__name__)
 
@@ -287,6 +288,8 @@ class PrefectJournal:
         """
         word = "attached to" if card.attached else "submitted"
         get_run_logger().info("Job %s: %s (%s on %s)", card.job_id, word, card.program_id, card.backend or "?")
+        made = JobDocument(id=card.job_id, word=word, status=None, program_id=card.program_id, backend=card.backend)
+        events.tell("submitted", made, flow_run_id=self._execution.flow_run_id, attached=card.attached)
         if self._artifact_id is None:  # found at the server by an explicit key: it has no card in this Prefect yet
             self._write_intent(replace(card, intended_at=card.acknowledged_at))
         assert self._artifact_id is not None  # noqa: S101 - if it was None, it has just been set
@@ -326,17 +329,9 @@ class PrefectJournal:
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
         """Warn in the run's log and emit an event that an automation can act on."""
         get_run_logger().warning("Request %s had more than one job: kept %s, cancelled %s", card.key, kept, others)
-        emit_event(
-            event="prefect-runtime.job.duplicate",
-            resource={"prefect.resource.id": f"prefect-runtime.job.{kept}"},
-            related=[
-                {
-                    "prefect.resource.id": f"prefect.flow-run.{self._execution.flow_run_id}",
-                    "prefect.resource.role": "flow-run",
-                }
-            ],
-            payload={"kept": kept, "cancelled": list(others), "key": card.key},
-        )
+        document = JobDocument(id=kept, word="", status=None, program_id=card.program_id, backend=card.backend)
+        flow_run_id = self._execution.flow_run_id
+        events.tell("duplicate", document, flow_run_id=flow_run_id, kept=kept, cancelled=list(others), key=card.key)
 
 
 def _whole_card(fields: dict[str, str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from prefect.context import AsyncClientContext, SyncClientContext, TaskRunContex
 from prefect.tasks import Task
 
 from prefect_runtime.client.interrupt import Interrupt
+from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, watches
 
 T = TypeVar("T")
 
@@ -113,11 +114,17 @@ async def _aside(call: Callable[[], T], name: str, interrupt: Interrupt, task: T
         await turn()
         return outcome.result()
     except asyncio.CancelledError:
-        interrupt.set("whoever waited for it was cancelled")
+        threading.Thread(target=_end, args=(interrupt,), name=f"{name}-end", daemon=True).start()
         outcome.add_done_callback(_seen)
         with anyio.move_on_after(GRACE_SECONDS, shield=True):  # Prefect's timeouts cancel again and again
             await asyncio.wait([outcome])
         raise
+
+
+def _end(interrupt: Interrupt) -> None:
+    """End the waits of a call, once those have acted who cancel a job because a person has cancelled its flow run."""
+    watches.look_now(LAST_WORDS_SECONDS)
+    interrupt.set("whoever waited for it was cancelled")
 
 
 def _seen(outcome: asyncio.Future[Any]) -> None:

@@ -15,6 +15,8 @@ from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.tasks.cancellation import OnCancel, watching
 from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.progress import Progress, percent_of
+from prefect_runtime.tasks.relay import Relay
 from prefect_runtime.tasks.wait import check_choice
 from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateError
 
@@ -25,6 +27,8 @@ INTERIM_CHARACTERS_IN_LOG = 300
 def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
     """Return a job's log, standard output and error; empty if there is none. Warns if the job is not final yet.
 
+    Its lines stand in the run's log as well, those that a wait has not relayed already.
+
     Args:
         credentials: A block, or the name of a saved one.
         job_id: The job.
@@ -33,10 +37,14 @@ def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
         QiskitRuntimeError: The runtime could not be asked, or does not know the job.
     """
     with load_credentials(credentials).get_client() as service:
-        job = service.handle(job_id)
-        if not job.document().is_final:
-            get_run_logger().warning("Job %s is not final yet: its log may grow", job_id)
-        return job.logs()
+        job, logger = service.handle(job_id), get_run_logger()
+        document = job.document()
+        if not document.is_final:
+            logger.warning("Job %s is not final yet: its log may grow", job_id)
+        text = job.logs()
+        Relay.of(service, job_id).text(text, logger, whole=document.is_final)
+        note(service, document, log=text)
+        return text
 
 
 @task(name="Stream results", task_run_name="stream-{job_id}", retries=0, cache_policy=NO_CACHE)
@@ -45,7 +53,8 @@ def stream_results(
 ) -> list[Any]:
     """Return all interim results of a job, in order, each once, after relaying them to the run's log as they come.
 
-    Also what was published before the task started. Ends with the job.
+    Also what was published before the task started. Ends with the job. Where the results say how far the program is
+    (``{"iteration": 5, "total": 20}`` or ``{"progress": 0.25}``), a progress artifact shows it.
 
     Args:
         credentials: A block, or the name of a saved one.
@@ -61,9 +70,13 @@ def stream_results(
     """
     logger = get_run_logger()
     results: list[Any] = []
-    for text in _interim_texts(credentials, job_id, timeout, on_cancel):
-        results.append(ResultDecoder.decode(text))
-        logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+    with Progress() as progress:
+        for text in _interim_texts(credentials, job_id, timeout, on_cancel):
+            results.append(ResultDecoder.decode(text))
+            logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+            percent = percent_of(results[-1])
+            if percent is not None:
+                progress.show(percent, f"Job {job_id}: {len(results)} interim results")
     return results
 
 

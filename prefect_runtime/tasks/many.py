@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
-from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -17,6 +13,7 @@ from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.cancellation import OnCancel, no_longer_watched, watching
 from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.progress import Progress
 from prefect_runtime.tasks.wait import check_choice
 from prefect_runtime.wire.errors import ConfigurationError, JobTimeoutError, RuntimeJobFailureError
 from prefect_runtime.wire.models import JobDocument
@@ -24,7 +21,6 @@ from prefect_runtime.wire.models import JobDocument
 OnProgress = Callable[[int, int, str, JobStatus], None]
 """Called with how many jobs are final, how many there are, and the id and status of the one that has just become so."""
 
-LEAST_SECONDS_BETWEEN_UPDATES = 1.0
 NAMED_IN_ERRORS = 5
 
 
@@ -62,13 +58,13 @@ def wait_for_jobs(
     statuses: dict[str, JobStatus] = {}
     failed: list[JobDocument] = []
     with block.get_client() as service:
-        with _Progress(len(ids)) as progress:
+        with Progress(_so_many(0, len(ids))) as progress:
             pause = block.wait_seconds if wait is None else wait
             for document in _final(service, ids, timeout, pause, on_cancel):
                 status = statuses[document.id] = document.known_status()
                 failed += [document] if status is not JobStatus.DONE else []
                 note(service, document)
-                progress.show(len(statuses))
+                progress.show(100 * len(statuses) / len(ids), _so_many(len(statuses), len(ids)))
                 if on_progress is not None:
                     on_progress(len(statuses), len(ids), document.id, status)
         if failed and raise_on_failure:
@@ -76,6 +72,10 @@ def wait_for_jobs(
                 note(service, document, delivered=True)
             raise _failure(failed, len(ids))
     return {job_id: statuses[job_id] for job_id in ids}
+
+
+def _so_many(done: int, total: int) -> str:
+    return f"{done} of {total} jobs are final"
 
 
 def _failure(failed: Sequence[JobDocument], total: int) -> RuntimeJobFailureError:
@@ -149,40 +149,3 @@ def _final(
             f"{len(left)} of {len(ids)} jobs were not final after {timeout:g} s: {names}. They were left alone.",
             job_id=next(iter(left)),
         )
-
-
-class _Progress:
-    """A progress artifact of the run: for people, so that what goes wrong with it costs nothing."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._shown = 0
-        self._last = 0.0
-        self._artifact: UUID | None = None
-        self._done = 0
-
-    def __enter__(self) -> _Progress:
-        with contextlib.suppress(Exception):
-            made = create_progress_artifact(0.0, description=self._words())
-            self._artifact = made if isinstance(made, UUID) else None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown != self._done:
-            self._write()
-
-    def show(self, done: int) -> None:
-        """Say how many are final; at most one update a second, and the last one always."""
-        self._done = done
-        if time.monotonic() - self._last >= LEAST_SECONDS_BETWEEN_UPDATES:
-            self._write()
-
-    def _write(self) -> None:
-        self._last, self._shown = time.monotonic(), self._done
-        if self._artifact is None:
-            return
-        with contextlib.suppress(Exception):
-            update_progress_artifact(self._artifact, 100 * self._done / max(1, self._total), description=self._words())
-
-    def _words(self) -> str:
-        return f"{self._done} of {self._total} jobs are final"

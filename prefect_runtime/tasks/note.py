@@ -1,19 +1,23 @@
-"""What tasks write on a job's card. Used by the tasks only."""
+"""What Prefect learns of a job from the tasks: its card, and events. Used by the tasks only."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as current_flow_run
 
-from prefect_runtime import cards, journal
+from prefect_runtime import cards, events, journal
+from prefect_runtime.artifacts import render_changes
 from prefect_runtime.cards import Memory
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
 from prefect_runtime.result_page import render_result
-from prefect_runtime.wire.models import JobDocument, charged_seconds
+from prefect_runtime.wire.models import JobDocument, JobStatus, charged_seconds
 
+LEVEL_CHARACTERS = 80  # of a line, in which its level stands
 _NONE = object()  # no result, which None may be
 
 
@@ -22,6 +26,7 @@ def note(
     document: JobDocument,
     *,
     result: Any = _NONE,
+    log: str | None = None,
     delivered: bool = False,
     kept: bool = False,
 ) -> None:
@@ -31,15 +36,44 @@ def note(
     """
     memory = Memory(service.memory)
     try:
+        changes = heard(service, document)
+        shown = {"changes": render_changes(changes)} | ({} if log is None else {"log": _summary(log)})
         document = _with_charge(service, document)
         section = "" if result is _NONE else render_result(result)
         secrets = service.client.secrets
-        card = cards.note_job(document, memory, secrets=secrets, result=section, delivered=delivered, kept=kept)
+        card = cards.note_job(
+            document, memory, secrets=secrets, shown=shown, result=section, delivered=delivered, kept=kept
+        )
         if card is not None and (card.attached or card.posts > 1):
             sweep(service.client, journal.current_journal(memory), card)
     except Exception as error:  # noqa: BLE001 - see above
         name = type(error).__name__
         get_run_logger().warning("Job %s: its card could not be brought up to date (%s)", document.id, name)
+
+
+def heard(service: RuntimeService, document: JobDocument) -> dict[str, datetime]:
+    """Note when a job's status was first seen, with an event for what is new; return all that was seen of it here."""
+    seen = service.memory.setdefault(f"seen {document.id}", {})
+    assert isinstance(seen, dict)  # noqa: S101 - nobody else uses that name
+    word = document.status.name if document.status else document.word
+    if word not in seen:
+        seen[word] = datetime.now(UTC)
+        flow_run_id = current_flow_run.id
+        if document.is_final:
+            events.tell_end(document, flow_run_id=flow_run_id)
+        elif document.status is JobStatus.RUNNING:
+            events.tell("running", document, flow_run_id=flow_run_id)
+    return seen
+
+
+def _summary(log: str) -> str:
+    """Return how long a log is, without a word of what is in it."""
+    lines = log.splitlines()
+    parts = [f"{len(lines)} line{'s' if len(lines) != 1 else ''}"]
+    for level in ("WARNING", "ERROR"):
+        count = sum(level in line[:LEVEL_CHARACTERS] for line in lines)
+        parts += [f"{count} × {level}"] if count else []
+    return ", ".join(parts)
 
 
 def _with_charge(service: RuntimeService, document: JobDocument) -> JobDocument:

@@ -42,7 +42,7 @@ class Relay:
         self._secrets = service.client.secrets
         self._lock = threading.Lock()  # a wait and the task that fetches the log may meet
         self._begun = ""  # a line whose end has not come
-        self._lines = 0
+        self._lines = self._characters = 0  # so far
 
     @classmethod
     def of(cls, service: RuntimeService, job_id: str) -> Relay:
@@ -61,22 +61,23 @@ class Relay:
             before, not_all = self._lines, True
             while not_all:
                 text, not_all = self._tail.more()
-                *lines, self._begun = (self._begun + text).split("\n")
-                for line in lines:
-                    self._tell(line, logger)
+                self._take(text, logger)
             return self._lines > before
 
-    def rest(self, logger: Logger) -> None:
-        """Relay what is left; for a job that is final.
-
-        Raises:
-            QiskitRuntimeError: The log could not be asked for.
-        """
-        self.more(logger)
+    def text(self, text: str, logger: Logger, *, whole: bool) -> None:
+        """Relay what is new in the whole text of the log; `whole` if it will not grow: then the last line has ended."""
         with self._lock:
-            last, self._begun = self._begun + self._tail.rest(), ""
-            if last:
+            new = text[self._characters :]
+            self._take(new, logger)
+            if whole and self._begun:
+                last, self._begun = self._begun, ""
                 self._tell(last, logger)
+
+    def _take(self, new: str, logger: Logger) -> None:
+        self._characters += len(new)
+        *lines, self._begun = (self._begun + new).split("\n")
+        for line in lines:
+            self._tell(line, logger)
 
     def _tell(self, line: str, logger: Logger) -> None:
         self._lines += 1

@@ -17,6 +17,7 @@ from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.client import ResultDecoder
 from prefect_runtime.tasks import job, many, run, together, wait
 from prefect_runtime.tasks.aside import aside, at_work, iterate_aside, turn
+from prefect_runtime.tasks.cancellation import OnCancel
 from prefect_runtime.tasks.wait import OnTimeout
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobFailureError
 
@@ -121,6 +122,7 @@ async def aexecute(
     timeout: float | None = None,
     wait: float | None = None,
     on_timeout: OnTimeout = "keep",
+    on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
     **options: Any,
 ) -> Any:
@@ -133,6 +135,7 @@ async def aexecute(
         timeout: Seconds to wait for the job; None for as long as it takes.
         wait: The longest pause between two queries, in seconds.
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
+        on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: Class that decodes the result, or where it is.
         options: As for `run_sampler`, `run_estimator` or `run_program`.
 
@@ -147,11 +150,13 @@ async def aexecute(
         return submitted
     job_id = submitted
     try:
-        await await_for_final_state(credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout)
+        await await_for_final_state(
+            credentials, job_id, timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel
+        )
     except RuntimeJobFailureError:
         await _fetch_logs_if_possible(credentials, job_id)  # what the program said is wanted most when it failed
         raise
-    result = await afetch_result(credentials, job_id, decoder=decoder)
+    result = await afetch_result(credentials, job_id, decoder=decoder, on_cancel=on_cancel)
     await _fetch_logs_if_possible(credentials, job_id)
     return result
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,7 +16,8 @@ from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.cancellation import Logger, OnCancel, no_longer_watched, watching
-from prefect_runtime.tasks.note import note, note_if_final
+from prefect_runtime.tasks.note import heard, note, note_if_final
+from prefect_runtime.tasks.relay import relayed
 from prefect_runtime.wire.errors import (
     ConfigurationError,
     JobTimeoutError,
@@ -25,6 +28,9 @@ from prefect_runtime.wire.errors import (
 from prefect_runtime.wire.models import JobDocument
 
 OnTimeout = Literal["keep", "cancel"]
+
+LIVE_AFTER_SECONDS = 1.0
+"""From then on the card shows that the job runs: before, nobody has opened it yet."""
 
 
 @task(name="Wait for job", task_run_name="wait-{job_id}", retries=0, cache_policy=NO_CACHE)
@@ -150,10 +156,15 @@ def _wait(
 ) -> None:
     """Wait, with a log line for each change of status; `quiet` leaves it out for a job that was final before."""
     logger = get_run_logger()
-    waited = False
+    waited, begun, running = False, time.monotonic(), threading.Event()
 
     def tell(document: JobDocument) -> None:
         nonlocal waited
+        heard(service, document)
+        if document.status is JobStatus.RUNNING:
+            running.set()
+            if time.monotonic() - begun > LIVE_AFTER_SECONDS:
+                note(service, document)
         if on_cancel == "keep" and not waited and not document.is_final:
             note(service, document, kept=True)
         if quiet and document.is_final and not waited:
@@ -163,7 +174,10 @@ def _wait(
         logger.info("Job %s: %s%s", document.id, word, f" on {document.backend}" if document.backend else "")
 
     try:
-        with watching(service, [job.job_id()], on_cancel) as interrupt:
+        with (
+            watching(service, [job.job_id()], on_cancel) as interrupt,
+            relayed(service, job.job_id(), logger, running),
+        ):
             job.wait_for_final_state(timeout=timeout, wait=pause, on_change=tell, interrupt=interrupt)
         no_longer_watched([job.job_id()])
     except WaitInterruptedError:

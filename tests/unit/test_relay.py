@@ -62,8 +62,8 @@ def test_each_line_comes_once_in_order_whoever_reads_and_however_it_is_cut(
     assert Relay.of(service, "j").more(logger)
     assert not Relay.of(service, "j").more(logger)
     client.log += b"ee\r\nlast"
-    Relay.of(service, "j").rest(logger)
-    Relay.of(service, "j").rest(logger)
+    Relay.of(service, "j").text(client.log.decode(), logger, whole=True)
+    Relay.of(service, "j").text(client.log.decode(), logger, whole=True)
     assert [record.getMessage() for record in caplog.records] == [
         "[job j] one",
         "[job j] two é",
@@ -76,7 +76,7 @@ def test_a_line_keeps_its_level_and_loses_what_is_secret(
     client: Client, service: Any, logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.log = b"2026-01-02 WARNING: hot\nERROR no\nno ERRORS here\nI know topsecret-token\n"
-    Relay.of(service, "j").rest(logger)
+    Relay.of(service, "j").text(client.log.decode(), logger, whole=True)
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "INFO", "INFO"]
     assert caplog.records[-1].getMessage() == "[job j] I know …"
 
@@ -86,7 +86,7 @@ def test_a_job_that_writes_without_end_is_cut_off_with_a_word(
 ) -> None:
     client.part = 10_000
     client.log = b"".join(b"%d\n" % number for number in range(MOST_LINES + 500))
-    Relay.of(service, "j").rest(logger)
+    Relay.of(service, "j").text(client.log.decode(), logger, whole=True)
     assert len(caplog.records) == MOST_LINES + 1
     assert caplog.records[-2].getMessage() == f"[job j] {MOST_LINES - 1}"
     assert "fetch_logs" in caplog.records[-1].getMessage()
