@@ -92,6 +92,7 @@ def run_deferred(
     on_timeout: OnTimeout = "keep",
     suspend_after: float = SUSPEND_AFTER_SECONDS,
     decoder: type[ResultDecoder] | str | None = None,
+    histogram: bool = False,
     **options: Any,
 ) -> Any:
     """Run a program and return its result, like `execute`, but give the worker back while the job is not final.
@@ -109,6 +110,7 @@ def run_deferred(
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
         suspend_after: Seconds to wait here first: a job that takes less is not worth a suspension.
         decoder: Class that decodes the result, or where it is.
+        histogram: Also show counts as a picture (extra ``plots``).
         options: As for `run_sampler`, `run_estimator` or `run_program`.
 
     Raises:
@@ -132,7 +134,7 @@ def run_deferred(
         else:
             get_run_logger().info("Job %s: not final in %g s; this is the last look", job_id, timeout)
     left = None if until is None else max(0.0, until - time.time())
-    return outcome(credentials, job_id, timeout=left, on_timeout=on_timeout, decoder=decoder)
+    return outcome(credentials, job_id, timeout=left, on_timeout=on_timeout, decoder=decoder, histogram=histogram)
 
 
 def _name_of(credentials: CredentialsLike) -> str:

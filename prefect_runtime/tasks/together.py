@@ -31,6 +31,7 @@ def execute(
     on_timeout: OnTimeout = "keep",
     on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
+    histogram: bool = False,
     **options: Any,
 ) -> Any:
     """Run a program, wait, and return its result; each step is a task of its own. A plain function, for use in flows.
@@ -44,6 +45,7 @@ def execute(
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
         on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: Class that decodes the result, or where it is.
+        histogram: Also show counts as a picture (extra ``plots``).
         options: As for `run_sampler`, `run_estimator` or `run_program`; with ``dry_run=True``, nothing is sent and what
             would be is returned.
 
@@ -64,6 +66,7 @@ def execute(
             on_timeout=on_timeout,
             on_cancel=on_cancel,
             decoder=decoder,
+            histogram=histogram,
         )
 
 
@@ -76,6 +79,7 @@ def outcome(
     on_timeout: OnTimeout = "keep",
     on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
+    histogram: bool = False,
 ) -> Any:
     """Wait for a job and return its result; each step is a task of its own. See `execute` for the arguments."""
     try:
@@ -85,7 +89,7 @@ def outcome(
     except RuntimeJobFailureError:
         _fetch_logs_if_possible(credentials, job_id)  # what the program said is wanted most when it failed
         raise
-    result = fetch_result(credentials, job_id, decoder=decoder, on_cancel=on_cancel)
+    result = fetch_result(credentials, job_id, decoder=decoder, on_cancel=on_cancel, histogram=histogram)
     _fetch_logs_if_possible(credentials, job_id)
     return result
 

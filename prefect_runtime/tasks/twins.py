@@ -124,6 +124,7 @@ async def aexecute(
     on_timeout: OnTimeout = "keep",
     on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
+    histogram: bool = False,
     **options: Any,
 ) -> Any:
     """Run a program, wait, and return its result; see `execute`, whose async twin this is.
@@ -137,6 +138,7 @@ async def aexecute(
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
         on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: Class that decodes the result, or where it is.
+        histogram: Also show counts as a picture (extra ``plots``).
         options: As for `run_sampler`, `run_estimator` or `run_program`.
 
     Raises:
@@ -156,7 +158,7 @@ async def aexecute(
     except RuntimeJobFailureError:
         await _fetch_logs_if_possible(credentials, job_id)  # what the program said is wanted most when it failed
         raise
-    result = await afetch_result(credentials, job_id, decoder=decoder, on_cancel=on_cancel)
+    result = await afetch_result(credentials, job_id, decoder=decoder, on_cancel=on_cancel, histogram=histogram)
     await _fetch_logs_if_possible(credentials, job_id)
     return result
 

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect import task
+from prefect.artifacts import create_image_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from prefect_runtime import plots
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
@@ -94,6 +96,7 @@ def fetch_result(
     on_timeout: OnTimeout = "keep",
     on_cancel: OnCancel = "cancel",
     decoder: type[ResultDecoder] | str | None = None,
+    histogram: bool = False,
 ) -> Any:
     """Return a job's result, waiting for it if need be.
 
@@ -105,6 +108,7 @@ def fetch_result(
         on_timeout: What happens to the job at the timeout: "keep" or "cancel".
         on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: A `ResultDecoder` class, or where it is: ``"package.module:Class"``.
+        histogram: Also show counts as a picture, an image artifact of the run (extra ``plots``).
 
     Raises:
         RuntimeJobFailureError: The job failed; the message has the program's traceback.
@@ -116,6 +120,8 @@ def fetch_result(
     check_choice("on_timeout", on_timeout, ("keep", "cancel"))
     check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     decoder_class = _load_decoder(decoder)
+    if histogram:
+        plots.check_installed()
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
         deadline = Deadline(timeout, service.client.clock)
@@ -131,7 +137,19 @@ def fetch_result(
             raise job.failure()
         result = job.result(None if timeout is None else deadline.remaining(), decoder=decoder_class)
         note(service, document, result=result)
+        if histogram:
+            _show_histogram(job_id, result)
         return result
+
+
+def _show_histogram(job_id: str, result: Any) -> None:
+    """Show the counts of a result as an image artifact; a picture that cannot be made costs nobody the result."""
+    try:
+        picture = plots.histogram(result)
+        if picture is not None:
+            create_image_artifact(picture, description=f"Counts of job {job_id}")
+    except Exception as error:  # noqa: BLE001 - see above
+        get_run_logger().warning("Job %s: its counts could not be shown as a picture (%s)", job_id, error)
 
 
 def _open(

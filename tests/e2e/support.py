@@ -31,7 +31,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.client.schemas.objects import Artifact, FlowRun, Log, TaskRun
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled, State
 
@@ -180,7 +180,9 @@ def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:
     with get_client(sync_client=True) as client:
 
         def lines() -> list[str]:
-            logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])))
+            wanted, logs = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])), list[Log]()
+            while page := client.read_logs(wanted, limit=200, offset=len(logs)):
+                logs += page
             messages = [log.message for log in sorted(logs, key=lambda log: log.timestamp)]
             return messages if any(until in message for message in messages) else []
 

@@ -1,0 +1,129 @@
+"""What a person sees of a job in Prefect: its log as it comes, its progress, its status, events for automations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.states import StateType
+
+from prefect_runtime import execute, fetch_logs, run_program, stream_results, wait_for_final_state
+from prefect_runtime.client import RuntimeService
+
+from .proxy import Proxy
+from .support import artifacts, cards, eventually, log_lines, run_id, shown
+
+Upload = Callable[..., str]
+
+TALKS = '''
+import time
+
+def main(backend, user_messenger, *, lines=1000, results=200, seconds=4.0):
+    """Write lines and publish results for some seconds, in turns."""
+    for number in range(lines):
+        print(f"line {number}")
+        if number % (lines // results) == 0:
+            done = number // (lines // results)
+            user_messenger.publish({"iteration": done + 1, "total": results})
+            time.sleep(seconds / results)
+    return "said"
+'''
+
+FAILS = """
+def main(backend, user_messenger):
+    raise ValueError("on purpose")
+"""
+
+
+@pytest.mark.pr
+def test_a_thousand_lines_and_200_interim_results_are_in_the_runs_log_each_once_in_order(
+    upload: Upload, proxy: Proxy
+) -> None:
+    program = upload(TALKS)
+
+    @flow
+    def watched() -> None:
+        job_id = run_program("local", program, {})
+        listening = stream_results.submit("local", job_id)
+        wait_for_final_state("local", job_id)
+        listening.result()
+        fetch_logs("local", job_id)
+        fetch_logs("local", job_id)
+
+    state = watched(return_state=True)
+    assert state.is_completed()
+    found = log_lines(run_id(state), until="line 999")
+    said = [match[1] for line in found if (match := re.search(r"\[job \w+\] line (\d+)$", line))]
+    assert said == [str(number) for number in range(1000)]
+    interim = [match[1] for line in found if (match := re.search(r"interim result (\d+):", line))]
+    assert interim == [str(number) for number in range(1, 201)]
+    progress = [one for one in artifacts(run_id(state)) if one.type == "progress"]
+    assert [one.data for one in progress] == [100.0]
+    updates = proxy.seen("PATCH /api/artifacts/")
+    assert len(updates) <= 15, "of progress and card together, in about five seconds"
+    (card,) = cards(run_id(state))
+    assert shown(card)["Log"] == "1000 lines"
+    assert re.fullmatch(r"QUEUED .*RUNNING .* → DONE [\d:]+ UTC", shown(card)["Seen"])
+
+
+def test_the_card_of_a_failed_job_says_why_and_its_events_tell_an_automation(
+    upload: Upload, service: RuntimeService
+) -> None:
+    program = upload(FAILS)
+    name = "test: a job has failed"
+    rule = AutomationCore(
+        name=name,
+        trigger=EventTrigger(
+            expect={"prefect-runtime.job.failed"},
+            match=ResourceSpecification({"prefect-runtime.program": program}),
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.FAILED, name="NoticedByAutomation", force=True)],
+    )
+
+    @flow
+    def fails() -> None:
+        execute("local", program, {})
+
+    with get_client(sync_client=True) as client:
+        automation = client.create_automation(rule)
+        try:
+            state = fails(return_state=True)
+            assert state.is_failed()
+            flow_run_id = run_id(state)
+            eventually(lambda: _state_name(flow_run_id) == "NoticedByAutomation", seconds=30, what="the automation")
+        finally:
+            client.delete_automation(automation)
+    (card,) = cards(flow_run_id)
+    assert "ValueError: on purpose" in shown(card)["Why"]
+    said = _events_of(flow_run_id)
+    assert [word for word in said if word in ("submitted", "failed")] == ["submitted", "failed"]
+
+
+def _state_name(flow_run_id: UUID) -> str:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(flow_run_id).state
+    return state.name or "" if state is not None else ""
+
+
+def _events_of(flow_run_id: UUID) -> list[str]:
+    """Return the words of the events of a flow run's jobs, oldest first."""
+    wanted = {
+        "filter": {
+            "event": {"prefix": ["prefect-runtime.job."]},
+            "related": {"id": [f"prefect.flow-run.{flow_run_id}"]},
+            "order": "ASC",
+        },
+        "limit": 50,
+    }
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/events/filter", json=wanted).json()
+    return [event["event"].rpartition(".")[2] for event in answer["events"]]
