@@ -150,7 +150,7 @@ class RuntimeCredentials(CredentialsBlock):
     primitives: Literal["server", "client"] = Field(
         default="server",
         title="Primitives",
-        description="server: the runtime's own sampler and estimator. client: IBM's client builds a program for the "
+        description="Server: the runtime's own sampler and estimator. Client: IBM's client builds a program for the "
         "program executor where the task runs (needs prefect-runtime[ibm]).",
     )
     guard_usage: bool = Field(

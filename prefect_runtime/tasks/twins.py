@@ -15,7 +15,7 @@ from prefect.tasks import Task
 
 from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.client import ResultDecoder
-from prefect_runtime.tasks import job, many, run, together, wait
+from prefect_runtime.tasks import find, job, many, run, together, usage, wait
 from prefect_runtime.tasks.aside import aside, at_work, iterate_aside, turn
 from prefect_runtime.tasks.cancellation import OnCancel
 from prefect_runtime.tasks.wait import OnTimeout
@@ -108,6 +108,9 @@ afetch_result = twin(wait.fetch_result, waits=True)
 afetch_logs = twin(job.fetch_logs)
 astream_results = twin(job.stream_results, waits=True)
 ajob_status = twin(job.job_status)
+achoose_backend = twin(find.choose_backend)
+afind_jobs = twin(find.find_jobs)
+aestimate_usage = twin(usage.estimate_usage)
 acancel_job = twin(job.cancel_job)
 await_for_jobs = twin(many.wait_for_jobs, waits=True)
 aas_completed = iterator_twin(many.as_completed)

@@ -83,6 +83,7 @@ def running_server(home: Path, *, database: str | None = None) -> Iterator[str]:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"  # else the pages ask port 4200
     if database is not None:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     with (home / "server.log").open("wb") as log:

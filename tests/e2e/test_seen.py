@@ -70,7 +70,7 @@ def test_a_thousand_lines_and_200_interim_results_are_in_the_runs_log_each_once_
     assert len(updates) <= 15, "of progress and card together, in about five seconds"
     (card,) = cards(run_id(state))
     assert shown(card)["Log"] == "1000 lines"
-    assert re.fullmatch(r"QUEUED .*RUNNING .* → DONE [\d:]+ UTC", shown(card)["Seen"])
+    assert re.fullmatch(r"(QUEUED .* → )?RUNNING [\d:]+ → DONE [\d:]+ UTC", shown(card)["Seen"])
 
 
 def test_the_card_of_a_failed_job_says_why_and_its_events_tell_an_automation(
@@ -99,6 +99,7 @@ def test_the_card_of_a_failed_job_says_why_and_its_events_tell_an_automation(
             state = fails(return_state=True)
             assert state.is_failed()
             flow_run_id = run_id(state)
+            eventually(lambda: "failed" in _events_of(flow_run_id), seconds=30, what="the event")
             eventually(lambda: _state_name(flow_run_id) == "NoticedByAutomation", seconds=30, what="the automation")
         finally:
             client.delete_automation(automation)

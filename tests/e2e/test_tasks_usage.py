@@ -75,4 +75,4 @@ def test_a_dry_run_is_no_job_and_what_a_job_was_charged_is_on_its_card_and_in_th
     said = [record.getMessage() for record in caplog.records if "charged" in record.getMessage()]
     assert said == [f"Job {got['job']}: charged {charged:.1f} s of QPU time"]
     (card,) = cards(run_id(state))
-    assert "Usage" in str(card.data)
+    assert "Charged" in str(card.data)
