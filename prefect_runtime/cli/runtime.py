@@ -26,6 +26,9 @@ DataDir = Annotated[
 ]
 IdleSeconds = Annotated[float | None, Parameter(help="End after that long without request or job; never if left out.")]
 
+KeepDays = Annotated[float, Parameter(validator=Number(gt=0))]
+KeepGigabytes = Annotated[float, Parameter(validator=Number(gt=0))]
+
 
 @app.command
 def serve(
@@ -37,6 +40,8 @@ def serve(
     slots: Annotated[int, Parameter(validator=Number(gte=1, lte=256))] = os.cpu_count() or 1,
     queue_delay: Annotated[list[str] | None, Parameter(negative=())] = None,
     token_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 3600.0,
+    keep_days: KeepDays = 90.0,
+    keep_gigabytes: KeepGigabytes = 10.0,
     show_qiskit: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Serve the embedded runtime until stopped; prints READY and its address once it answers.
@@ -53,11 +58,16 @@ def serve(
         BACKEND=SECONDS, may be given again: how long its jobs stay in the queue at least, to rehearse one.
     token_seconds
         How long access tokens for IBM's client are good, to rehearse their expiry.
+    keep_days
+        Days after its end that a job is kept, with its log and result.
+    keep_gigabytes
+        Size of all ended jobs together; beyond it the oldest are removed, those of the last hour never.
     show_qiskit
         Print what users of qiskit-ibm-runtime have to set to get here.
     """
     from prefect_runtime.local.launcher import Settings, require_simulators
     from prefect_runtime.local.launcher import serve as serve_runtime
+    from prefect_runtime.local.retention import Keep
 
     require_simulators()
     folder = _folder(data_dir)
@@ -69,6 +79,7 @@ def serve(
         slots=slots,
         delays=_delays(queue_delay or []),
         token_seconds=token_seconds,
+        keep=Keep(days=keep_days, gigabytes=keep_gigabytes),
     )
     serve_runtime(settings, on_ready=_show_qiskit if show_qiskit else None)
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,19 +48,30 @@ class JobFolder:
         """Delete the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def size(self) -> int:
+        """Return the bytes of all files in the folder."""
+        return sum(_size(Path(root) / name) for root, _, names in os.walk(self.path) for name in names)
+
     def write_result(self, text: str) -> None:
-        """Put the result on disk: whole and durable, or not at all."""
+        """Put the result on disk: whole and durable, or not at all.
+
+        Raises:
+            OSError: The disk did not take it; nothing of it is there.
+        """
         temporary = self.path / "result.tmp"
-        with temporary.open("wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.result)
-        folder = os.open(self.path, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            with temporary.open("wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.result)
+            _sync_folder(self.path)
+            _sync_folder(self.path.parent)  # the folder is as new as what is in it
+        except OSError:
+            for file_ in (temporary, self.result):
+                with contextlib.suppress(OSError):
+                    file_.unlink(missing_ok=True)
+            raise
 
     def take_result(self) -> Path:
         """Take the result away for the only reader there may be; return where it is, if it was there."""
@@ -102,8 +114,55 @@ class JobFolder:
             return
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # gone while we looked
+        return 0
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class InterimWriter:
+    """Adds interim results to a job's file, each whole or not at all. Its methods may be called from several threads.
+
+    Args:
+        folder: The job's folder.
+    """
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._file = folder.interim.open("ab", buffering=0)
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        """Add one result, a JSON text.
+
+        Raises:
+            OSError: The disk did not take it; nothing of it is there.
+        """
+        left = memoryview(text.encode() + b"\n")
+        with self._lock:
+            start = self._file.seek(0, os.SEEK_END)
+            try:
+                while left:  # a disk that fills up takes a part first, and refuses the next
+                    left = left[self._file.write(left) :]
+            except OSError:
+                self._file.truncate(start)
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class InterimReader:
-    """Follows the interim results of a job while they come, reading each byte once.
+    """Follows the interim results of a job while they come.
 
     Args:
         folder: The job's folder.
@@ -113,8 +172,7 @@ class InterimReader:
     def __init__(self, folder: JobFolder, after: int = 0) -> None:
         self._path = folder.interim
         self._skip = after
-        self._position = 0
-        self._rest = b""
+        self._position = 0  # behind the last whole line: what is half written may be taken back
 
     def read_new(self) -> list[str]:
         """Return the results that came since the last call."""
@@ -124,8 +182,8 @@ class InterimReader:
                 data = file.read()
         except FileNotFoundError:
             return []
-        self._position += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, half = data.split(b"\n")
+        self._position += len(data) - len(half)
         skipped = min(self._skip, len(lines))
         self._skip -= skipped
         return [line.decode() for line in lines[skipped:]]

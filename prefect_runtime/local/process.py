@@ -14,16 +14,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local import worker
+from prefect_runtime.local.process_tree import descendants
 from prefect_runtime.local.worker import Order, Report
 
 TERM_GRACE_SECONDS = 0.5
 """Between SIGTERM and SIGKILL: a cancel has to be through within 2 s, the kill of the whole tree included."""
 
 _PRELOAD = [
+    "prefect_runtime.local.keeper",  # first, while it is small: it forks
     "prefect_runtime.local.worker",
     "prefect_runtime.local.programs.sampler",
     "prefect_runtime.local.programs.estimator",
@@ -91,7 +92,7 @@ class WorkerProcess:
     def end(self) -> None:
         """End the process and all that it started: TERM, a grace, KILL. Harmless when it is gone."""
         with self._ending:
-            escaped = _descendants(self._process.pid or 0)  # looked for while their parents are alive
+            escaped = descendants(self._process.pid or 0)  # looked for while their parents are alive
             for number, grace in ((signal.SIGTERM, TERM_GRACE_SECONDS), (signal.SIGKILL, 5.0)):
                 self._signal_group(number)
                 self._process.join(grace)
@@ -109,17 +110,3 @@ class WorkerProcess:
         except ProcessLookupError:
             if self._process.is_alive():
                 os.kill(self._process.pid, number)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Return the processes beneath one, also those in a session of their own; none where there is no /proc."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # "pid (name) state ppid …": the name may hold blanks and brackets.
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.parent.name))
-    found = list(children.get(pid, []))
-    for process in found:
-        found.extend(children.get(process, []))
-    return found

@@ -26,7 +26,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from prefect_runtime.local.files import JobFolder
+from prefect_runtime.local.disk import in_words
+from prefect_runtime.local.files import InterimWriter, JobFolder
 from prefect_runtime.local.programs.memory import CannotSimulateError
 from prefect_runtime.wire.codec import RuntimeEncoder, decode, encode_result
 
@@ -66,7 +67,7 @@ class UserMessenger:
 
     def __init__(self, folder: JobFolder, published: Callable[[], None]) -> None:
         self._published = published
-        self._file = folder.interim.open("ab", buffering=0)
+        self._interim = InterimWriter(folder)
         self.final: str | None = None
 
     def publish(self, message: Any, encoder: type[json.JSONEncoder] = RuntimeEncoder, final: bool = False) -> None:
@@ -81,12 +82,12 @@ class UserMessenger:
         if final:
             self.final = text
             return
-        self._file.write(text.encode() + b"\n")
+        self._interim.write(text)
         self._published()
 
     def close(self) -> None:
         """Close the file of interim results."""
-        self._file.close()
+        self._interim.close()
 
 
 def main(pipe: Connection) -> None:
@@ -122,17 +123,33 @@ def _receive(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
 
 def _work(order: Order, published: Callable[[], None]) -> Report:
     folder = JobFolder(order.folder)
-    with _output_to(folder.log):
+    try:
+        with _output_to(folder.log):
+            return _run_to_report(order, folder, published)
+    except OSError as error:
+        return Report("failed", f"The job's log could not be written: {in_words(error)}.")
+
+
+def _run_to_report(order: Order, folder: JobFolder, published: Callable[[], None]) -> Report:
+    try:
+        result = _run(order, folder, published)
         try:
-            folder.write_result(_run(order, folder, published))
-        except CannotSimulateError as error:  # its message is made for people; where it was raised helps nobody
-            sys.stderr.write(f"{error}\n")
-            return Report("failed", str(error))
-        except BaseException:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
-            reason = _own_part(traceback.format_exc())
-            sys.stderr.write(reason)
-            return Report("failed", reason[-REASON_CHARACTERS:])
+            folder.write_result(result)
+        except OSError as error:
+            return Report("failed", f"The job's result could not be written: {in_words(error)}.")
+    except CannotSimulateError as error:  # its message is made for people; where it was raised helps nobody
+        _say(f"{error}\n")
+        return Report("failed", str(error))
+    except BaseException:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
+        reason = _own_part(traceback.format_exc())
+        _say(reason)
+        return Report("failed", reason[-REASON_CHARACTERS:])
     return Report("done")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(Exception):  # a full disk, or a program that has closed its outputs
+        sys.stderr.write(text)
 
 
 def _run(order: Order, folder: JobFolder, published: Callable[[], None]) -> str:
