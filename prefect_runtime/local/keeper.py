@@ -38,37 +38,35 @@ def _keep() -> None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")  # one that was taken in
-    forkserver, server = os.getpid(), os.pidfd_open(os.getppid())
-    guard = os.fork()
-    if guard == 0:
+    forkserver, server = os.getpid(), os.getppid()  # killed by now, it is another's: then no worker will ever be forked
+    if os.fork() == 0:
         try:
-            _guard(forkserver, server)
+            _guard(forkserver, [os.pidfd_open(server), os.pidfd_open(forkserver)])
         finally:
             os._exit(0)
-    os.close(server)
-    # The server ended in order, and with it all workers: what they left behind is still there.
-    atexit.register(_kill_beneath, forkserver, spared=guard)
+    # The server ended, and with it all workers: what they left behind is still there, and the guard.
+    atexit.register(_kill_beneath, forkserver)
 
 
-def _guard(forkserver: int, server: int) -> None:
+def _guard(forkserver: int, either_ends: list[int]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
     for output in range(3):
         os.dup2(null, output)  # a reader of the server's output need not wait for us
-    select.select([server], [], [])
+    select.select(either_ends, [], [])
     with contextlib.suppress(ProcessLookupError):
         os.kill(forkserver, signal.SIGSTOP)  # once it was gone, nobody would know who was beneath it
     if os.getppid() != forkserver:
         return  # it has ended, and killed them itself
-    _kill_beneath(forkserver, spared=os.getpid())
+    _kill_beneath(forkserver)
     os.kill(forkserver, signal.SIGKILL)
 
 
-def _kill_beneath(forkserver: int, *, spared: int) -> None:
+def _kill_beneath(forkserver: int) -> None:
     end = time.monotonic() + _KILL_SECONDS
     while time.monotonic() < end:
-        left = [pid for pid in descendants(forkserver) if pid != spared]
+        left = [pid for pid in descendants(forkserver) if pid != os.getpid()]
         if not left:
             return
         for pid in left:
