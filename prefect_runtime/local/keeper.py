@@ -23,7 +23,7 @@ import signal
 import time
 import warnings
 
-from prefect_runtime.local.process_tree import descendants
+from prefect_runtime.local.process_tree import SERVER_VARIABLE, descendants
 
 LOCK = "programs.lock"
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -38,7 +38,9 @@ def _keep() -> None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")  # one that was taken in
-    forkserver, server = os.getpid(), os.getppid()  # killed by now, it is another's: then no worker will ever be forked
+    forkserver, server = os.getpid(), int(os.environ.pop(SERVER_VARIABLE))
+    if os.getppid() != server:
+        os._exit(1)  # it was killed while we began
     if os.fork() == 0:
         try:
             _guard(forkserver, [os.pidfd_open(server), os.pidfd_open(forkserver)])

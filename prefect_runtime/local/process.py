@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect_runtime.local import worker
-from prefect_runtime.local.process_tree import descendants
+from prefect_runtime.local.process_tree import SERVER_VARIABLE, descendants
 from prefect_runtime.local.worker import Order, Report
 
 TERM_GRACE_SECONDS = 0.5
@@ -60,6 +60,7 @@ class WorkerProcess:
         self._process = _CONTEXT.Process(
             target=worker.main, args=(theirs,)
         )  # not daemon: programs may use multiprocessing
+        os.environ[SERVER_VARIABLE] = str(os.getpid())  # for the forkserver, which may be started now
         self._process.start()
         theirs.close()
         self._ending = threading.Lock()

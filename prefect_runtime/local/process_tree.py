@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+SERVER_VARIABLE = "EMBEDDED_RUNTIME_PID"
+"""Tells the forkserver whose it is: asked for its parent, the system names another once that one was killed."""
+
 
 def descendants(pid: int) -> list[int]:
     """Return the processes beneath one, also those in a session of their own; none where there is no /proc.

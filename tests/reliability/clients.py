@@ -1,7 +1,7 @@
 """Clients of an embedded runtime that dies under them: what they were told, the programs they run, and who judges.
 
-A program writes its job's number into a ledger, a file, as the first thing it does. What a client writes down is only what
-the server has acknowledged with a job id.
+A program writes its job's number into a ledger, a file, as the first thing it does. What a client writes down is only
+what the server has acknowledged with a job id.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 import shutil
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -132,6 +133,14 @@ def processes_in(folder: Path) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def assert_none_is_left(folder: Path, *, seconds: float = 10.0) -> None:
+    """Wait until no process works in a folder any more; those that stay are named."""
+    deadline = time.monotonic() + seconds
+    while left := processes_in(folder):
+        assert time.monotonic() < deadline, [psutil.Process(pid).as_dict(["ppid", "status", "cmdline"]) for pid in left]
+        time.sleep(0.05)
 
 
 def check_integrity(folder: Path, scratch: Path) -> None:

@@ -14,7 +14,15 @@ from integration.support import Served, eventually, free_port
 
 from prefect_runtime.client import JobStatus, RuntimeService
 
-from .clients import Books, Clients, check_integrity, processes_in, started_in_order, upload_ledgers
+from .clients import (
+    Books,
+    Clients,
+    assert_none_is_left,
+    check_integrity,
+    processes_in,
+    started_in_order,
+    upload_ledgers,
+)
 
 JOBS_A_KILL = 12
 LONGEST_LIFE_SECONDS = 4.0  # of which Qiskit takes one or two to be there
@@ -85,7 +93,7 @@ def test_a_server_killed_at_random_instants_loses_no_acknowledged_job_and_runs_n
             served.kill()
             check_integrity(served.folder, tmp_path / "copy")
             if dice.random() < 0.5:  # else the next one starts at once, while the processes of this are still ending
-                eventually(lambda: not processes_in(served.folder), seconds=5, what="the end of all processes")
+                assert_none_is_left(served.folder)
             served.start()
         clients.let(JOBS_A_KILL)
     finally:
@@ -95,7 +103,7 @@ def test_a_server_killed_at_random_instants_loses_no_acknowledged_job_and_runs_n
     started = started_in_order(served.folder, ids.__contains__)
     assert started == sorted(started), "the queue's order was lost"
     served.kill()
-    eventually(lambda: not processes_in(served.folder), seconds=5, what="the end of all processes")
+    assert_none_is_left(served.folder)
     print(f"{kills} kills: {figures}, {len(books.refused)} refused: {Counter(map(type, books.refused))}")
     assert figures["jobs"] >= 10 * kills
 
@@ -126,4 +134,4 @@ def test_no_program_outlives_the_server_whatever_it_does(
     worker, orphan = map(int, (tmp_path / "pids").read_text().split())
     assert {worker, orphan} <= set(processes_in(served.folder))
     end(served)
-    eventually(lambda: not processes_in(served.folder), seconds=10, what="the end of all processes")
+    assert_none_is_left(served.folder)
