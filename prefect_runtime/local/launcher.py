@@ -195,8 +195,15 @@ def _run(
         write_discovery=lambda: _write(discovery, found.to_json()),
     )
 
+    refused: list[OSError] = []
+
     def started() -> None:
-        place.write_discovery()
+        try:
+            place.write_discovery()
+        except OSError as error:  # raised here, it would be uvicorn's
+            refused.append(error)
+            server.should_exit = True
+            return
         print(f"READY {found.url}", flush=True)  # noqa: T201 - the line that whoever started us waits for
         if on_ready is not None:
             on_ready(found, settings.data_dir)
@@ -220,8 +227,8 @@ def _run(
             discovery.unlink(missing_ok=True)
         executor.close()
         store.close()
-    if not server.started:
-        raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be served from; what is above says why.")
+    if refused:
+        raise refused[0]
 
 
 class _Server(uvicorn.Server):

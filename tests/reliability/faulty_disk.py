@@ -95,7 +95,10 @@ def starts_under(
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder), "--slots", "1"]
     process = subprocess.Popen(
-        [*fault.arguments(paths, output), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*fault.arguments(paths, output), "--seccomp-bpf", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stderr is not None
