@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from integration.support import Served, eventually, free_port
 
@@ -133,13 +135,27 @@ def main(backend, user_messenger):
 """
 """Leaves a process behind that nobody is the parent of, and holds Python's lock in C code: no thread runs any more."""
 
+METADATA = {"name": "short", "description": "d", "max_execution_time": 60}
+
+
+def guards(served: Served) -> list[int]:
+    """The processes beside the workers, which are in sessions of their own."""
+    server = psutil.Process(served.process.pid)
+    [forkserver] = [child for child in server.children() if "forkserver" in str(child.cmdline())]
+    return [child.pid for child in forkserver.children() if os.getsid(child.pid) != child.pid]
+
 
 @pytest.mark.parametrize("end", [Served.kill, lambda served: served.process.terminate()], ids=["killed", "stopped"])
 def test_no_program_outlives_the_server_whatever_it_does(
     served: Served, traces: Traces, end: Callable[[Served], None]
 ) -> None:
     with RuntimeService(served.credentials) as service:
-        program = service.upload_program(HOLDS_THE_LOCK, {"name": "n", "description": "d", "max_execution_time": 60})
+        program = service.upload_program(HOLDS_THE_LOCK, METADATA | {"name": "holds the lock"})
+        short = "def main(backend, user_messenger): pass"
+        service.run(service.upload_program(short, METADATA), {}).wait_for_final_state(timeout=20)
+        cells = traces.folders()[0]
+        eventually(lambda: not list(cells.iterdir()), what="the end of the first job's process")
+        assert len(guards(served)) == 1, "what the first job's end cleared away is what sees to the second's"
         job = service.run(program, {})
         eventually(job.interim_results, seconds=20)
         [pids] = job.interim_results()
