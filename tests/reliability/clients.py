@@ -181,15 +181,21 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def check_integrity(folder: Path, scratch: Path) -> None:
-    """Check a dead server's database on a copy, so that its successor still has to recover it by itself."""
+def check_integrity(folder: Path, scratch: Path) -> Counter[str]:
+    """Check a dead server's database on a copy, so that its successor still has to recover it by itself.
+
+    Returns:
+        How many jobs it has, by status.
+    """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     for file in folder.glob("runtime.sqlite*"):
         shutil.copy(file, scratch / file.name)
     with sqlite3.connect(scratch / "runtime.sqlite") as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        found = Counter(dict(database.execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall()))
     database.close()
+    return found
 
 
 def started_in_order(folder: Path, one_start_only: Callable[[str], bool]) -> list[str]:
