@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 IDLE_PAUSE_SECONDS = 1.0  # a lost wake-up costs a second, not a job
 DELAYED_PAUSE_SECONDS = 0.1  # nobody wakes us when a delay is over
+CANCEL_SECONDS = 3.0  # the disk may refuse its end for longer; who asked is told so, and asks again
 
 
 class Executor:
@@ -98,7 +99,7 @@ class Executor:
             self._news.notify_all()
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a queued job at once, or a running one with its whole process tree; False if it is final already."""
+        """Cancel a queued job at once, or a running one with its whole process tree; False where that did not make it so."""
         with self._news:
             process = self._running.get(job_id)
             if process is None:
@@ -106,7 +107,7 @@ class Executor:
             self._cancelled.add(job_id)
         process.end()
         with self._news:  # the slot writes the end down; wait for it, so that a look after the answer sees it
-            self._news.wait_for(lambda: job_id not in self._running, timeout=5)
+            self._news.wait_for(lambda: job_id not in self._running, timeout=CANCEL_SECONDS)
         job = self._store.job(job_id)
         return job is not None and job.status == CANCELLED
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,15 +168,6 @@ class Traces:
 
     def _is_here(self, place: Path) -> bool:
         return any(place.is_relative_to(folder) for folder in (self._folder, *self._cells))
-
-
-@contextmanager
-def open_folder() -> Iterator[Path]:
-    """Make a folder that programs get into whoever they run as; to write to a file there, they have to be let."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
 
 
 def check_integrity(folder: Path, scratch: Path) -> Counter[str]:

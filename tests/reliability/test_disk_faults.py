@@ -16,7 +16,7 @@ from integration.support import Served, eventually, free_port
 from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
 from prefect_runtime.wire.errors import QiskitRuntimeError, ServerError, SubmissionUnknownError
 
-from .clients import Books, check_integrity, open_folder, upload_ledgers
+from .clients import Books, check_integrity, upload_ledgers
 from .faulty_disk import FOR_EVER, Fault, faulty, starts_under
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (.ci/setup installs it)")
@@ -34,11 +34,11 @@ REASONS = (
 class Round:
     """A server, what its clients were told, and faults for it one after the other."""
 
-    def __init__(self, folder: Path, books: Books, dice: random.Random) -> None:
+    def __init__(self, folder: Path, dice: random.Random) -> None:
         self.dice = dice
         self.scratch = folder
         self.served = Served(folder / "served", slots=1, port=free_port(), delays={DELAYED: QUEUE_SECONDS})
-        self.books = books
+        self.books = Books(ledger=folder / "ledger")
         self.service = RuntimeService(self.served.credentials, request_timeout=10)
         self.program = upload_ledgers(self.service)[False]
         self.struck: Counter[str] = Counter()
@@ -54,10 +54,10 @@ class Round:
         self.service.close()
         self.served.kill()
 
-    def submit(self, backend: str) -> RuntimeJob | None:
+    def submit(self, backend: str, *, seconds: float = 0.0) -> RuntimeJob | None:
         """Submit a job; None where that is refused, which has to be in words."""
         number, self._next = self._next, self._next + 1
-        inputs = {"number": number, "ledger": str(self.books.ledger)}
+        inputs = {"number": number, "ledger": str(self.books.ledger), "seconds": seconds}
         try:
             job = self.service.run(self.program, inputs, options={"backend_name": backend})
         except (ServerError, SubmissionUnknownError) as error:
@@ -142,10 +142,9 @@ class Round:
 
 @pytest.fixture
 def field(tmp_path: Path, seed: int) -> Iterator[Round]:
-    with open_folder() as folder:
-        field = Round(tmp_path, Books(ledger=folder / "ledger"), random.Random(seed))
-        yield field
-        field.close()
+    field = Round(tmp_path, random.Random(seed))
+    yield field
+    field.close()
 
 
 @pytest.mark.parametrize(
@@ -199,3 +198,15 @@ def test_a_job_whose_end_the_disk_does_not_take_is_written_down_once_it_does(fie
         assert hits.count() == 2
     assert job.status() is JobStatus.DONE
     field.settle()
+
+
+def test_a_cancel_that_the_disk_does_not_take_at_once_is_not_said_to_come_too_late(field: Round) -> None:
+    job = field.submit(DELAYED, seconds=60)
+    assert job is not None
+    log = field.served.folder / "runtime.sqlite-wal"
+    taken_then_cancelled = Fault("fdatasync", "EIO", "2..5")  # a second apart: longer than an answer takes
+    with faulty(taken_then_cancelled, field.served.process.pid, [log], field.scratch) as hits:
+        eventually(lambda: job.interim_results() == [1], what="the program's begin")
+        job.cancel()
+        assert hits.count() == 4
+    assert job.status() is JobStatus.CANCELLED

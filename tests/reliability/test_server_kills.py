@@ -21,7 +21,6 @@ from .clients import (
     Clients,
     Traces,
     check_integrity,
-    open_folder,
     started_in_order,
     upload_ledgers,
 )
@@ -47,9 +46,8 @@ def traces(served: Served) -> Traces:
 
 
 @pytest.fixture
-def books() -> Iterator[Books]:
-    with open_folder() as folder:
-        yield Books(ledger=folder / "ledger")
+def books(tmp_path: Path) -> Books:
+    return Books(ledger=tmp_path / "ledger")
 
 
 def settle_all(served: Served, books: Books) -> dict[int, JobStatus]:
