@@ -26,6 +26,9 @@ DataDir = Annotated[
 ]
 IdleSeconds = Annotated[float | None, Parameter(help="End after that long without request or job; never if left out.")]
 
+KeepDays = Annotated[float, Parameter(validator=Number(gt=0))]
+KeepGigabytes = Annotated[float, Parameter(validator=Number(gt=0))]
+
 
 @app.command
 def serve(
@@ -42,6 +45,8 @@ def serve(
     allow_host: Annotated[list[str] | None, Parameter(negative=())] = None,
     program_memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     same_user: Annotated[bool, Parameter(negative=())] = False,
+    keep_days: KeepDays = 90.0,
+    keep_gigabytes: KeepGigabytes = 10.0,
     show_qiskit: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Serve the embedded runtime until stopped; prints READY and its address once it answers.
@@ -68,12 +73,17 @@ def serve(
         GiB that each process of an uploaded program may take; what is free if left out.
     same_user
         Run uploaded programs as root where this is root; else they get a user of their own.
+    keep_days
+        Days after its end that a job is kept, with its log and result.
+    keep_gigabytes
+        Size of all ended jobs together; beyond it the oldest are removed, those of the last hour never.
     show_qiskit
         Print what users of qiskit-ibm-runtime have to set to get here.
     """
     from prefect_runtime.local.cells import Limits
     from prefect_runtime.local.launcher import Settings, require_simulators
     from prefect_runtime.local.launcher import serve as serve_runtime
+    from prefect_runtime.local.retention import Keep
 
     require_simulators()
     folder = _folder(data_dir)
@@ -90,6 +100,7 @@ def serve(
         allow_hosts=tuple(allow_host or ()),
         limits=Limits(memory=None if program_memory is None else int(program_memory * 1024**3)),
         same_user=same_user,
+        keep=Keep(days=keep_days, gigabytes=keep_gigabytes),
     )
     serve_runtime(settings, on_ready=_show_qiskit if show_qiskit else None)
 

@@ -86,8 +86,27 @@ def _unusable(data_dir: Path, error: OSError) -> ConfigurationError:
 
 def _start(data_dir: Path, deadline: Deadline) -> DiscoveryDocument:
     log = data_dir / "runtime.log"
+    try:
+        process = _spawn(data_dir, log)
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
+    while not deadline.expired:
+        found = find(data_dir)
+        if found is not None:
+            # It is meant to outlive us: tell subprocess that nobody will wait for it.
+            process.returncode = 0
+            return found
+        # Ours has ended where a `serve` by hand was first: that one writes the file in a moment.
+        if process.poll() is not None and not _is_served(data_dir):
+            break
+        deadline.clock.sleep(0.02)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES_IN_ERROR:])
+    raise ConnectFailedError(f"The embedded runtime did not start. The end of its log, {log}:\n{tail}", retryable=False)
+
+
+def _spawn(data_dir: Path, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+        return subprocess.Popen(  # noqa: S603 - our own module, no shell
             [sys.executable, "-m", "prefect_runtime.local", str(data_dir), str(IDLE_SECONDS)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -96,14 +115,3 @@ def _start(data_dir: Path, deadline: Deadline) -> DiscoveryDocument:
             env=clean_environment(os.environ),
             start_new_session=True,
         )
-    while not deadline.expired:
-        found = find(data_dir)
-        if found is not None:
-            # It is meant to outlive us: tell subprocess that nobody will wait for it.
-            process.returncode = 0
-            return found
-        if process.poll() is not None:
-            break
-        deadline.clock.sleep(0.02)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES_IN_ERROR:])
-    raise ConnectFailedError(f"The embedded runtime did not start. The end of its log, {log}:\n{tail}", retryable=False)

@@ -31,7 +31,7 @@ def read_metadata(metadata: Mapping[str, Any] | str | Path) -> Mapping[str, Any]
 
 def program_body(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata under the names they have on the wire (max_execution_time is called cost there)."""
-    body = {name: metadata[name] for name in ("name", "description", "spec") if name in metadata}
+    body = {name: metadata[name] for name in ("name", "description", "spec", "restartable") if name in metadata}
     if "max_execution_time" in metadata:
         body["cost"] = metadata["max_execution_time"]
     return body

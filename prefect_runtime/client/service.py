@@ -548,8 +548,9 @@ class RuntimeService:
 
         Args:
             data: Python source with ``def main(backend, user_messenger, **kwargs)``, or the path of such a file.
-            metadata: ``name``, ``description`` and ``max_execution_time`` (seconds); optional ``is_public`` and
-                ``spec``. A mapping, or the path of a JSON file.
+            metadata: ``name``, ``description`` and ``max_execution_time`` (seconds); optional ``is_public``,
+                ``spec`` and ``restartable`` (of the embedded runtime: a job that its end interrupted is run again at
+                its next start, instead of being failed). A mapping, or the path of a JSON file.
 
         Raises:
             ConfigurationError: Something is missing; nothing was sent.

@@ -175,6 +175,10 @@ class _Submission:
             except JobExistsError as taken:
                 return self.attach(card, self._check_same_request(card, self._client.job(taken.job_id or "")))
             except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
+                if self._is_full(ambiguous):
+                    if card.posts == 1:
+                        self._journal.withdraw(card)
+                    raise
                 _log.warning("request %s: it is not known whether the job was made (%s)", card.key, ambiguous)
                 found = self.settle(card, 0.0)
                 if found is not None:
@@ -186,6 +190,11 @@ class _Submission:
                 raise
             return self._acknowledge(card, job_id)
         raise self._given_up(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
+
+    def _is_full(self, error: QiskitRuntimeError) -> bool:
+        """Tell the embedded runtime's full disk: it keeps nothing of a request that it refuses so (local/disk.py)."""
+        local = self._client.credentials.channel == "local"
+        return local and isinstance(error, ServerError) and error.status_code == 507
 
     def or_abandon(self, step: Callable[[], T]) -> T:
         """Do a step before anything is sent; if it fails, nothing will be, and the request is free again."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from prefect_runtime.local import tokens
+from prefect_runtime.local import disk, tokens
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
@@ -27,6 +29,8 @@ from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
+
+_log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_PENDING = 10_000
@@ -90,6 +94,8 @@ def create_app(runtime: Runtime, on_started: Callable[[], None]) -> FastAPI:
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_exception_handler(RequestValidationError, _refuse_query)
+    app.add_exception_handler(sqlite3.Error, _refuse_for_the_disk)
+    app.add_exception_handler(OSError, _refuse_for_the_disk)
     app.add_middleware(Guard, runtime=runtime)
     return app
 
@@ -109,6 +115,12 @@ async def _refuse_query(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
     wrong = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
     return JSONResponse(Refusal(400, 400, wrong).body(), status_code=400)
+
+
+async def _refuse_for_the_disk(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, sqlite3.Error | OSError)  # noqa: S101 - registered for these classes only
+    _log.error("%s: %s", request.method, disk.in_words(error))
+    return await _refuse(request, disk.refusal(error))
 
 
 class Guard:

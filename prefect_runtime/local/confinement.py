@@ -11,19 +11,19 @@ import multiprocessing.resource_tracker
 import os
 import resource
 import stat
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local.cells import Cell, Limits, remove_tree
+from prefect_runtime.local.process_tree import adopt_orphans, prctl
 from prefect_runtime.local.programs import memory
 
 NICENESS = 5
 
 # Source: linux/prctl.h, linux/capability.h
-_PDEATHSIG, _DUMPABLE, _KEEPCAPS, _SUBREAPER, _NO_NEW_PRIVS, _AMBIENT, _AMBIENT_RAISE = 1, 4, 8, 36, 38, 47, 2
+_PDEATHSIG, _DUMPABLE, _KEEPCAPS, _NO_NEW_PRIVS, _AMBIENT, _AMBIENT_RAISE = 1, 4, 8, 38, 47, 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
 _DAC_READ_SEARCH = 2
 _SIGKILL = 9
@@ -48,19 +48,14 @@ def confine(cell: Cell, *, keep: Iterable[int]) -> None:
     if cell.uid is not None:
         os.environ |= {"HOME": str(cell.folder), "USER": str(cell.uid), "LOGNAME": str(cell.uid)}
         _become(cell.uid, reads_all=cell.reads_all)
-    _prctl(_NO_NEW_PRIVS, 1)  # no sudo
-    _prctl(_PDEATHSIG, _SIGKILL)  # after the change of user, which undoes it
+    prctl(_NO_NEW_PRIVS, 1)  # no sudo
+    prctl(_PDEATHSIG, _SIGKILL)  # after the change of user, which undoes it
     adopt_orphans()
-
-
-def adopt_orphans() -> None:
-    """Be the parent of those beneath us whose own parents end: who wants to end them all finds them here."""
-    _prctl(_SUBREAPER, 1)
 
 
 def hide_from_own_user() -> None:
     """Keep other processes of the same user from reading this one's memory and the environment it was started with."""
-    _prctl(_DUMPABLE, 0)
+    prctl(_DUMPABLE, 0)
 
 
 def clear_away(uid: int) -> None:
@@ -152,11 +147,11 @@ def _become(uid: int, *, reads_all: bool) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     if reads_all:
-        _prctl(_KEEPCAPS, 1)
+        prctl(_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
     if reads_all:
         _keep_only(_DAC_READ_SEARCH)
-    _prctl(_DUMPABLE, 1)  # its own entry in /proc is its own again
+    prctl(_DUMPABLE, 1)  # its own entry in /proc is its own again
 
 
 def _keep_only(capability: int) -> None:
@@ -164,13 +159,5 @@ def _keep_only(capability: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     bit = 1 << capability
     sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable
-    if ctypes.CDLL(None).capset(header, sets) or _prctl(_AMBIENT, _AMBIENT_RAISE, capability):
+    if ctypes.CDLL(None).capset(header, sets) or prctl(_AMBIENT, _AMBIENT_RAISE, capability):
         raise OSError("the right to read files could not be kept")
-
-
-def _prctl(option: int, *values: int) -> int:
-    """Set something of this process; not 0 where the system does not know it."""
-    if sys.platform != "linux":
-        return -1
-    given = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
-    return int(ctypes.CDLL(None).prctl(option, *given))

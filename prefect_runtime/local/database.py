@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prefect_runtime.wire.errors import ConfigurationError
+
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,7 +35,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     reason_code INTEGER,
     created TEXT NOT NULL,
     started TEXT,
-    ended TEXT
+    ended TEXT,
+    starts INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER
 );
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, seq);
 CREATE INDEX IF NOT EXISTS jobs_by_session ON jobs (session_id) WHERE session_id IS NOT NULL;
@@ -53,8 +60,12 @@ CREATE TABLE IF NOT EXISTS sessions (
     created TEXT NOT NULL,
     closed TEXT
 );
-PRAGMA user_version = 2;
 """
+
+_STEPS = {
+    3: "ALTER TABLE jobs ADD COLUMN starts INTEGER NOT NULL DEFAULT 0; ALTER TABLE jobs ADD COLUMN bytes INTEGER;",
+}
+"""What makes a file of the version before into one of this; older ones than the first are not about any more."""
 
 
 class Database:
@@ -62,15 +73,52 @@ class Database:
 
     Args:
         path: The file.
+
+    Raises:
+        ConfigurationError: It cannot be opened or written, is no database, is damaged, or is of a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
-        self.connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        log = path.with_name(path.name + "-wal")
+        was_killed = log.exists() and log.stat().st_size > 0  # who ends in order leaves no log behind
+        try:
+            self.connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+            try:
+                self._open(was_killed)
+            except BaseException:
+                self.connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise ConfigurationError(f"data-dir: the database {path} cannot be used ({error}).") from None
+
+    def _open(self, was_killed: bool) -> None:
         self.connection.row_factory = sqlite3.Row
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")
-        self.connection.executescript(_SCHEMA)
+        if was_killed and (found := self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"it is damaged: {found}")
+        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise sqlite3.DatabaseError("a newer prefect-runtime made it; upgrade, or use another folder")
+        if version == _VERSION:
+            return  # nothing to write: one can look at the results on a disk that is full
+        steps = "".join(sql for number, sql in _STEPS.items() if 0 < version < number)
+        # All or nothing: half a table would stop every later start.
+        self.connection.executescript(f"BEGIN IMMEDIATE; {steps or _SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the lock, and keep all that is written meanwhile or nothing of it; on return it is on disk."""
+        with self.lock:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:  # of some errors SQLite has rolled back itself
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.cells import Cell, Cells
+from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.process import Ending, WorkerProcess
 from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Job, Store
@@ -25,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 IDLE_PAUSE_SECONDS = 1.0  # a lost wake-up costs a second, not a job
 DELAYED_PAUSE_SECONDS = 0.1  # nobody wakes us when a delay is over
+CANCEL_SECONDS = 3.0  # the disk may refuse its end for longer; who asked is told so, and asks again
 
 
 class Executor:
@@ -96,7 +99,7 @@ class Executor:
             self._news.notify_all()
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a queued job at once, or a running one with its whole process tree; False if it is final already."""
+        """Cancel a queued job at once, or a running one with its whole process tree; False where that did not make it so."""
         with self._news:
             process = self._running.get(job_id)
             if process is None:
@@ -104,7 +107,7 @@ class Executor:
             self._cancelled.add(job_id)
         process.end()
         with self._news:  # the slot writes the end down; wait for it, so that a look after the answer sees it
-            self._news.wait_for(lambda: job_id not in self._running, timeout=5)
+            self._news.wait_for(lambda: job_id not in self._running, timeout=CANCEL_SECONDS)
         job = self._store.job(job_id)
         return job is not None and job.status == CANCELLED
 
@@ -115,47 +118,74 @@ class Executor:
                 return self._work_through(number)
             except Exception:  # noqa: BLE001 - a slot that is gone would be missed for ever
                 _log.exception("a slot stumbled; it goes on with a new process")
+            with self._news:
+                self._news.wait_for(lambda: self._closing, timeout=IDLE_PAUSE_SECONDS)
 
     def _work_through(self, slot: int) -> None:
-        warm: WorkerProcess | None = WorkerProcess()
-        while True:
+        warm: list[WorkerProcess] = []  # at most one, kept for the next built-in primitive
+        try:
+            warm.append(WorkerProcess())
+            while self._work(slot, warm):
+                pass
+        finally:
+            for process in warm:
+                process.end()
+
+    def _work(self, slot: int, warm: list[WorkerProcess]) -> bool:
+        """Run the next job, or wait for one; return whether there is more to do."""
+        try:
             self._before_each()
-            with self._news:
-                job = None if self._closing else self._store.take_next(self._delays)
-                if job is None:
-                    if self._closing:
-                        break
+        except (sqlite3.Error, OSError) as error:
+            self._complain(error)
+        with self._news:
+            job = None if self._closing else self._take_next()
+            if job is None:
+                if not self._closing:
                     self._news.wait(timeout=self._pause)
-                    continue
-                built_in = job.program_id in BUILT_IN
-                try:
-                    process = (warm or WorkerProcess()) if built_in else WorkerProcess()
-                except OSError as error:  # no memory, no more processes
-                    self._store.move(job.id, FAILED, reason=f"No process could be started for it ({error.strerror}).")
-                    continue
-                self._running[job.id] = process
-            cell: Cell | None = None
-            survived = False
-            try:  # whatever goes wrong around a job, it does not stay Running
-                cell = None if built_in else self._cells.open(job.id, slot)
-                survived = self._run(job, process, cell)
-            except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
-                _log.exception("job %s: could not be run", job.id)
-                self._store.move(job.id, FAILED, reason=f"The runtime could not run it ({type(error).__name__}).")
-            with self._news:
-                self._running.pop(job.id, None)
-                cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
-                self._cancelled.discard(job.id)
-                self._news.notify_all()
-            if built_in and survived and not cancelled:
-                warm = process
-                continue
-            process.end()
-            if cell is not None:
-                self._cells.close(cell)
-            warm = warm if warm is not process else None
-        if warm is not None:
-            warm.end()
+                return not self._closing
+            built_in = job.program_id in BUILT_IN
+            try:
+                process = warm.pop() if built_in and warm else WorkerProcess()
+            except OSError as error:  # no memory, no more processes
+                self._end_job(job.id, FAILED, reason=f"No process could be started for it ({error.strerror}).")
+                return True
+            self._running[job.id] = process
+        survived, cell = self._run_safely(job, process, slot)
+        with self._news:
+            self._running.pop(job.id, None)
+            cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
+            self._cancelled.discard(job.id)
+            self._news.notify_all()
+        if built_in and survived and not cancelled:
+            warm.append(process)
+            return True
+        process.end()
+        if cell is not None:
+            self._cells.close(cell)
+        return True
+
+    def _take_next(self) -> Job | None:
+        try:
+            return self._store.take_next(self._delays)
+        except sqlite3.Error as error:  # the job is in the queue as before
+            self._complain(error)
+            return None
+
+    def _run_safely(self, job: Job, process: WorkerProcess, slot: int) -> tuple[bool, Cell | None]:
+        """Run a job; whatever goes wrong around it, it does not stay Running.
+
+        Returns:
+            Whether the process can take another, and where the job's program ran.
+        """
+        cell: Cell | None = None
+        try:
+            cell = None if job.program_id in BUILT_IN else self._cells.open(job.id, slot)
+            return self._run(job, process, cell), cell
+        except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
+            _log.exception("job %s: could not be run", job.id)
+            why = in_words(error) if isinstance(error, OSError | sqlite3.Error) else type(error).__name__
+            self._end_job(job.id, FAILED, reason=f"The runtime could not run it ({why}).")
+            return False, cell
 
     def _run(self, job: Job, process: WorkerProcess, cell: Cell | None) -> bool:
         """Run a job to its end and write that down; return whether the process can take another."""
@@ -188,22 +218,47 @@ class Executor:
     def _write_end(self, job: Job, ending: Ending, limit: float | None, *, cancelled: bool) -> None:
         report, folder = ending.report, self.folder(job.id)
         if report is not None and report.kind == "done":
-            folder.finish_result()
-            self._store.move(job.id, COMPLETED)
+            self._write_done(job.id, folder)
             return
         folder.drop_result()
         if report is not None:
-            self._store.move(job.id, FAILED, reason=report.reason)
+            self._end_job(job.id, FAILED, reason=report.reason)
         elif cancelled:
-            self._store.move(job.id, CANCELLED)
+            self._end_job(job.id, CANCELLED)
         elif ending.too_long:
             reason = f"Ran too long: more than max_execution_time, {limit:g} s."
-            self._store.move(job.id, RAN_TOO_LONG, reason=reason, reason_code=RAN_TOO_LONG_CODE)
+            self._end_job(job.id, RAN_TOO_LONG, reason=reason, reason_code=RAN_TOO_LONG_CODE)
         elif ending.broke:
-            self._store.move(job.id, FAILED, reason=ending.broke)
+            self._end_job(job.id, FAILED, reason=ending.broke)
         else:
             _log.warning("job %s: its process died (%s)", job.id, ending.exit_code)
-            self._store.move(job.id, FAILED, reason=_how_it_died(ending.exit_code))
+            self._end_job(job.id, FAILED, reason=_how_it_died(ending.exit_code))
+
+    def _write_done(self, job_id: str, folder: JobFolder) -> None:
+        try:
+            folder.finish_result()
+        except OSError as error:
+            self._end_job(job_id, FAILED, reason=f"The job's result could not be written: {in_words(error)}.")
+        else:
+            self._end_job(job_id, COMPLETED)
+
+    def _end_job(self, job_id: str, status: str, *, reason: str = "", reason_code: int | None = None) -> None:
+        """Write down how a job ended. Where the disk does not take it, wait until it does, or until closed.
+
+        The job stays Running meanwhile. Should the server end first, its successor settles the job (recovery.py).
+        """
+        while True:
+            try:
+                self._store.move(job_id, status, reason=reason, reason_code=reason_code)
+                return
+            except sqlite3.Error as error:
+                self._complain(error)
+            with self._news:
+                if self._news.wait_for(lambda: self._closing, timeout=IDLE_PAUSE_SECONDS):
+                    return
+
+    def _complain(self, error: sqlite3.Error | OSError) -> None:
+        _log.error("the disk fails (%s); it is tried again", in_words(error))
 
 
 def _how_it_died(exit_code: int | None) -> str:

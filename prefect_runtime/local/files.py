@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,26 +54,42 @@ class JobFolder:
         """Delete the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def size(self) -> int:
+        """Return the bytes of all files in the folder."""
+        return sum(_size(Path(root) / name) for root, _, names in os.walk(self.path) for name in names)
+
     @staticmethod
     def write_result(text: str, file: IO[bytes]) -> None:
-        """Put the text of a result on disk, in the file `unfinished`; `finish_result` makes it the result."""
+        """Put the text of a result on disk, in the file `unfinished`; `finish_result` makes it the result.
+
+        Raises:
+            OSError: The disk did not take it.
+        """
         data = memoryview(text.encode())
         while data:
             data = data[file.write(data) :]
         os.fsync(file.fileno())
 
     def finish_result(self) -> None:
-        """Make what was written the result: whole and durable, or not at all."""
-        self.unfinished.rename(self.result)
-        folder = os.open(self.path, os.O_RDONLY)
+        """Make what was written the result: whole and durable, or not at all.
+
+        Raises:
+            OSError: The disk did not take it; nothing of it is there.
+        """
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            self.unfinished.rename(self.result)
+            _sync_folder(self.path)
+            _sync_folder(self.path.parent)  # the folder is as new as what is in it
+        except OSError:
+            self.drop_result()
+            with contextlib.suppress(OSError):
+                self.result.unlink(missing_ok=True)
+            raise
 
     def drop_result(self) -> None:
         """Forget what was written of a result that will never be."""
-        self.unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nobody reads it
+            self.unfinished.unlink(missing_ok=True)
 
     def take_result(self) -> Path:
         """Take the result away for the only reader there may be; return where it is, if it was there."""
@@ -115,8 +132,51 @@ class JobFolder:
             return
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # gone while we looked
+        return 0
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class InterimWriter:
+    """Adds interim results to a job's file, each whole or not at all. Its methods may be called from several threads.
+
+    Args:
+        file: It, open without a buffer and at its end.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        """Add one result, a JSON text in UTF-8.
+
+        Raises:
+            OSError: The disk did not take it; nothing of it is there.
+        """
+        left = memoryview(line + b"\n")
+        with self._lock:
+            start = self._file.seek(0, os.SEEK_END)
+            try:
+                while left:  # a disk that fills up takes a part first, and refuses the next
+                    left = left[self._file.write(left) :]
+            except OSError:
+                self._file.truncate(start)
+                raise
+
+
 class InterimReader:
-    """Follows the interim results of a job while they come, reading each byte once.
+    """Follows the interim results of a job while they come.
 
     Args:
         folder: The job's folder.
@@ -126,8 +186,7 @@ class InterimReader:
     def __init__(self, folder: JobFolder, after: int = 0) -> None:
         self._path = folder.interim
         self._skip = after
-        self._position = 0
-        self._rest = b""
+        self._position = 0  # behind the last whole line: what is half written may be taken back
 
     def read_new(self) -> list[str]:
         """Return the results that came since the last call."""
@@ -137,8 +196,8 @@ class InterimReader:
                 data = file.read()
         except FileNotFoundError:
             return []
-        self._position += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, half = data.split(b"\n")
+        self._position += len(data) - len(half)
         skipped = min(self._skip, len(lines))
         self._skip -= skipped
         return [line.decode() for line in lines[skipped:]]

@@ -152,6 +152,8 @@ def new_program(body: Mapping[str, Any]) -> Program:
     spec = body.get("spec") or {}
     if not isinstance(spec, dict):
         raise Refusal(400, 400, "spec: must be a JSON object.")
+    if "restartable" in body:
+        spec = {**spec, "restartable": body["restartable"]}
     _check_spec(spec)
     name = _text(body, "name", required=True)
     if name in BUILT_IN:
@@ -176,6 +178,8 @@ def _check_spec(spec: Mapping[str, Any]) -> None:
     if requirements is not None and not isinstance(requirements, dict):
         raise Refusal(400, 400, "spec.backend_requirements: must be a JSON object.")
     _min_qubits(spec)
+    if not isinstance(spec.get("restartable", False), bool):
+        raise Refusal(400, 400, "spec.restartable: must be true or false.")
     for part in ("parameters", "return_values", "interim_results"):
         if spec.get(part):
             check_schema(spec[part], f"spec.{part}")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime
 
 MAX_PAGE = 200
+CANCEL_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 5
 SMALL_BYTES = 1024 * 1024  # read at once; a larger result is sent in pieces, so that it never is in memory whole
 
@@ -182,6 +183,14 @@ def _end_routes(routes: APIRouter, runtime: Runtime) -> None:
     def cancel(job_id: str) -> Response:
         _known(runtime, job_id)
         if not runtime.executor.cancel(job_id):
+            if not _known(runtime, job_id).is_final:  # the disk does not take it, or its processes take their time
+                raise Refusal(
+                    503,
+                    503,
+                    f"Job {job_id} is being ended, and that could not be written down yet.",
+                    solution="Ask for its status in a moment.",
+                    retry_after=CANCEL_RETRY_SECONDS,
+                )
             raise Refusal(409, 409, f"Job {job_id} is final already: it cannot be cancelled.")
         return Response(status_code=204)
 

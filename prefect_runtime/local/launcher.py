@@ -12,9 +12,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TextIO
 
 import uvicorn
 
@@ -25,14 +26,19 @@ from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.cells import Cells, Limits
 from prefect_runtime.local.confinement import hide_from_own_user
+from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.executor import Executor
+from prefect_runtime.local.recovery import recover, wait_for_old_programs
+from prefect_runtime.local.retention import Keep, Retention
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
 from prefect_runtime.local.tokens import LIFE_SECONDS
+from prefect_runtime.local.watch import Place, until_needless
 from prefect_runtime.wire.environment import clean_environment
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 
+LOCK = "runtime.lock"
 KEEP_ALIVE_SECONDS = 120
 """How long an idle connection is kept: closed after uvicorn's five, it would meet a client's next request half-way."""
 
@@ -56,6 +62,7 @@ class Settings:
         max_pending: Jobs that may be queued or running; the next one is told to wait.
         same_user: Run uploaded programs as this user also where it is root; else they get users of their own.
         usage_limit_seconds: What the platform dialect says that its instance may use; nothing is held to it.
+        keep: Which final jobs are kept.
     """
 
     data_dir: Path
@@ -72,6 +79,7 @@ class Settings:
     max_pending: int = MAX_PENDING
     same_user: bool = False
     usage_limit_seconds: float | None = None
+    keep: Keep = field(default_factory=Keep)
 
 
 def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None] | None = None) -> None:
@@ -84,8 +92,9 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
         on_ready: Called after that line with the discovery document and the data folder.
 
     Raises:
-        ConfigurationError: Another runtime has this data folder, the port is taken, or the address leads beyond this
-            machine and there is no certificate.
+        ConfigurationError: Another runtime has this data folder, the folder cannot be used (no room, read-only, a
+            damaged database or one of a newer version), the port is taken, or the address leads beyond this machine
+            and there is no certificate.
     """
     certificate, key = access.check(settings.host, settings.tls_certificate, settings.tls_key)
     os.umask(0o077)
@@ -96,8 +105,12 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
     _set_environment()
     settings = replace(settings, data_dir=settings.data_dir.absolute(), tls_certificate=certificate, tls_key=key)
     os.chdir(settings.data_dir)  # processes are started in this one's folder; where a person stood may be gone by then
-    with _only_one(settings.data_dir), _listen(settings) as listening:
-        _run(settings, listening, on_ready)
+    try:
+        with _only_one(settings.data_dir) as lock, _listen(settings) as listening:
+            wait_for_old_programs(settings.data_dir)
+            _run(settings, listening, lock, on_ready)
+    except OSError as error:
+        raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({in_words(error)}).") from None
 
 
 def _set_environment() -> None:
@@ -110,9 +123,9 @@ def _set_environment() -> None:
 
 
 @contextlib.contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
+def _only_one(data_dir: Path) -> Iterator[TextIO]:
     """Hold the folder's lock: the system lets go of it when the process ends, however that happens."""
-    with (data_dir / "runtime.lock").open("w") as lock:
+    with (data_dir / LOCK).open("w") as lock:
         for _ in range(20):  # a client that looks whether somebody holds it, holds it for a moment
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +135,7 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         else:
             raise ConfigurationError(f"data-dir: another runtime is serving {data_dir} already.")
         (data_dir / "runtime.json").unlink(missing_ok=True)  # of a server that was killed
-        yield
+        yield lock
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -142,7 +155,10 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _run(
-    settings: Settings, listening: socket.socket, on_ready: Callable[[DiscoveryDocument, Path], None] | None
+    settings: Settings,
+    listening: socket.socket,
+    lock: TextIO,
+    on_ready: Callable[[DiscoveryDocument, Path], None] | None,
 ) -> None:
     port = listening.getsockname()[1]
     found = DiscoveryDocument(
@@ -154,11 +170,17 @@ def _run(
     )
     bulletin = Bulletin()
     store = Store(settings.data_dir / "runtime.sqlite", bulletin.post_status)
-    store.fail_interrupted()
     jobs_root = settings.data_dir / "jobs"
+    recover(store, jobs_root)
+    retention = Retention(store, jobs_root, settings.keep)
     calibration = Calibration(settings.data_dir / "calibration")
     delays = settings.delays
     sessions = Sessions(store)
+
+    def before_each() -> None:
+        sessions.end_overdue()
+        retention.prune_if_due()
+
     executor = Executor(
         store,
         jobs_root,
@@ -167,7 +189,7 @@ def _run(
         cells=Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user),
         calibration=calibration,
         delays=delays,
-        before_each=sessions.end_overdue,
+        before_each=before_each,
     )
     runtime = Runtime(
         store=store,
@@ -185,9 +207,22 @@ def _run(
         usage_limit_seconds=settings.usage_limit_seconds,
     )
     discovery = settings.data_dir / "runtime.json"
+    place = Place(
+        lock=lock,
+        lock_path=settings.data_dir / LOCK,
+        discovery=discovery,
+        write_discovery=lambda: _write(discovery, found.to_json()),
+    )
+
+    refused: list[OSError] = []
 
     def started() -> None:
-        _write(discovery, found.to_json())
+        try:
+            place.write_discovery()
+        except OSError as error:  # raised here, it would be uvicorn's
+            refused.append(error)
+            server.should_exit = True
+            return
         print(f"READY {found.url}", flush=True)  # noqa: T201 - the line that whoever started us waits for
         if on_ready is not None:
             on_ready(found, settings.data_dir)
@@ -205,11 +240,16 @@ def _run(
     )
     server = _Server(config)
     try:
-        asyncio.run(_serve(server, listening, runtime, settings.idle_seconds))
+        asyncio.run(
+            _serve(server, listening, until_needless(runtime, place, settings.idle_seconds, clock=time.monotonic))
+        )
     finally:
-        discovery.unlink(missing_ok=True)
+        if place.is_ours():  # else it is another server's
+            discovery.unlink(missing_ok=True)
         executor.close()
         store.close()
+    if refused:
+        raise refused[0]
 
 
 class _Server(uvicorn.Server):
@@ -224,28 +264,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(
-    server: uvicorn.Server, listening: socket.socket, runtime: Runtime, idle_seconds: float | None
-) -> None:
-    watch = asyncio.create_task(_stop_when_idle(server, runtime, idle_seconds))
+async def _serve(server: uvicorn.Server, listening: socket.socket, needless: Coroutine[Any, Any, None]) -> None:
+    async def stop_then() -> None:
+        await needless
+        server.should_exit = True
+
+    watch = asyncio.create_task(stop_then())
     try:
         await server.serve(sockets=[listening])
     finally:
         watch.cancel()
-
-
-async def _stop_when_idle(server: uvicorn.Server, runtime: Runtime, idle_seconds: float | None) -> None:
-    if idle_seconds is None:
-        return
-    loop = asyncio.get_running_loop()
-    runtime.last_request = loop.time()
-    while True:
-        await asyncio.sleep(min(5.0, idle_seconds / 2))
-        if runtime.open_requests or runtime.store.count_pending():
-            runtime.last_request = loop.time()
-        elif loop.time() - runtime.last_request > idle_seconds:
-            server.should_exit = True
-            return
 
 
 def _token(data_dir: Path) -> str:

@@ -6,20 +6,19 @@ milliseconds, while the HTTP server itself never loads Qiskit.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local import worker
 from prefect_runtime.local.confinement import clear_away
+from prefect_runtime.local.process_tree import SERVER_VARIABLE, children, descendants, kill, parent_of
 from prefect_runtime.local.worker import MAX_REPORT_BYTES, Order, Report
 
 TERM_GRACE_SECONDS = 0.5
@@ -31,7 +30,7 @@ LOOK_SECONDS = 1.0
 _SWEEPS = 50  # who forks faster than we can look, has limits: the last of its processes has no room to fork
 
 _PRELOAD = [
-    "prefect_runtime.local.forks",
+    "prefect_runtime.local.keeper",  # first, while it is small: it forks
     "prefect_runtime.local.worker",
     "prefect_runtime.local.programs.sampler",
     "prefect_runtime.local.programs.estimator",
@@ -67,6 +66,7 @@ _STARTING = threading.Lock()
 """Held while a process is made or orphans are looked for: a new worker is nobody's orphan."""
 
 _alive: set[int] = set()  # pids of workers
+_guards: dict[int, set[int]] = {}  # what a forkserver had started before its first worker: its guard (keeper.py)
 
 
 class WorkerProcess:
@@ -78,11 +78,14 @@ class WorkerProcess:
             self._process = _CONTEXT.Process(
                 target=worker.main, args=(theirs,)
             )  # not daemon: programs may use multiprocessing
+            os.environ[SERVER_VARIABLE] = str(os.getpid())  # for the forkserver, which may be started now
             self._process.start()
             self._pid: int = self._process.pid
             _alive.add(self._pid)
+            self._parent = parent_of(self._pid)  # the forkserver
+            if self._parent is not None and self._parent not in _guards:  # no program has run in it yet
+                _guards[self._parent] = {pid for pid in children(self._parent) if pid not in _alive}
         theirs.close()
-        self._parent = _parent(Path(f"/proc/{self._pid}/stat"))  # the process that workers are forked from
         self._uid: int | None = None
         self._ending = threading.Lock()
 
@@ -139,14 +142,14 @@ class WorkerProcess:
     def end(self) -> None:
         """End the process and all that it started: TERM, a grace, KILL. Harmless when it is gone."""
         with self._ending:
-            escaped = _beneath(self._pid)  # looked for while their parents are alive
+            escaped = descendants(self._pid)  # looked for while their parents are alive
             for number, grace in ((signal.SIGTERM, TERM_GRACE_SECONDS), (signal.SIGKILL, 5.0)):
                 self._signal_group(number)
                 self._process.join(grace)
                 if not self._process.is_alive():
                     break
             self._signal_group(signal.SIGKILL)  # what the program started and left behind
-            _kill(escaped)
+            kill(escaped)
             if self._uid is not None:
                 killer = _CONTEXT.Process(target=clear_away, args=(self._uid,))
                 with _STARTING:
@@ -158,16 +161,16 @@ class WorkerProcess:
             self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """End what a program left behind, however it hid: where its own parents are gone, it is its forks' parent's."""
+        """End what a program left behind, however it hid: where its own parents are gone, it is the forkserver's."""
         if self._parent is None:
             return
         for _ in range(_SWEEPS):
             with _STARTING:
-                parents = _parents()
-                orphans = [pid for pid, parent in parents.items() if parent == self._parent and pid not in _alive]
+                known = _alive | _guards.get(self._parent, set())
+                orphans = [pid for pid in children(self._parent) if pid not in known]
             if not orphans:
                 return
-            _kill([*orphans, *(pid for orphan in orphans for pid in _beneath(orphan))])
+            kill([*orphans, *(pid for orphan in orphans for pid in descendants(orphan))])
 
     def _signal_group(self, number: int) -> None:
         # No such group: all gone, or the process is about to make it, so signal it alone.
@@ -176,36 +179,3 @@ class WorkerProcess:
         except ProcessLookupError:
             if self._process.is_alive():
                 os.kill(self._pid, number)
-
-
-def _kill(pids: Iterable[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _beneath(pid: int) -> list[int]:
-    """Return the processes beneath one, also those in a session of their own; none where there is no /proc."""
-    children: dict[int, list[int]] = {}
-    for child, parent in _parents().items():
-        children.setdefault(parent, []).append(child)
-    found = list(children.get(pid, []))
-    for process in found:
-        found.extend(children.get(process, []))
-    return found
-
-
-def _parents() -> dict[int, int]:
-    """Return the parent of every process that is not dead yet."""
-    found = {int(entry.parent.name): _parent(entry) for entry in Path("/proc").glob("[0-9]*/stat")}
-    return {pid: parent for pid, parent in found.items() if parent is not None}
-
-
-def _parent(entry: Path) -> int | None:
-    """Return a living process's parent, from its ``/proc/PID/stat``."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        # "pid (name) state ppid …": the name may hold blanks and brackets.
-        state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-        if state not in "ZX":
-            return int(parent)
-    return None

@@ -23,6 +23,7 @@ RAN_TOO_LONG = RAN_TOO_LONG_WORD
 PENDING = (QUEUED, RUNNING)
 
 _LEGAL = {
+    QUEUED: (RUNNING,),
     RUNNING: (QUEUED,),
     CANCELLED: (QUEUED, RUNNING),
     COMPLETED: (RUNNING,),
@@ -33,7 +34,10 @@ _LEGAL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One row of the jobs table; times are ISO 8601 texts in UTC, `max_execution_time` is in seconds."""
+    """One row of the jobs table; times are ISO 8601 texts in UTC, `max_execution_time` is in seconds.
+
+    `starts` is how often it was given to a process: more than once only where a restart of the server came between.
+    """
 
     id: str
     program_id: str
@@ -51,6 +55,7 @@ class Job:
     created: str = ""
     started: str | None = None
     ended: str | None = None
+    starts: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -68,7 +73,7 @@ class KeyTakenError(Exception):
 
 _LIGHT = (
     "id, program_id, backend, tags, log_level, max_execution_time, session_id, private, image, "
-    "status, reason, reason_code, created, started, ended"
+    "status, reason, reason_code, created, started, ended, starts"
 )
 
 
@@ -103,18 +108,21 @@ class Store:
         row += [job.max_execution_time, job.session_id, job.private, job.image, QUEUED, created]
         with self._lock:
             try:
-                self._db.execute(
-                    "INSERT INTO jobs (id, request_key, program_id, backend, params, tags, log_level,"
-                    " max_execution_time, session_id, private, image, status, created)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    row,
-                )
+                with self.database.transaction():
+                    self._db.execute(
+                        "INSERT INTO jobs (id, request_key, program_id, backend, params, tags, log_level,"
+                        " max_execution_time, session_id, private, image, status, created)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        row,
+                    )
+                    added = self._written(job.id)
             except sqlite3.IntegrityError:
                 taken = self._db.execute("SELECT id FROM jobs WHERE request_key = ?", (key,)).fetchone()
                 if taken is None:
                     raise
                 raise KeyTakenError(taken["id"]) from None
-            return self._changed(job.id)
+            self._on_change(added)
+            return added
 
     def job(self, job_id: str, *, with_params: bool = False) -> Job | None:
         """Return one job, or None."""
@@ -168,6 +176,8 @@ class Store:
 
         Args:
             delays: Seconds that jobs of a backend stay in the queue at least, by the backend's name.
+
+        The job is returned as it stood in the queue.
         """
         waiting, values = "", list[str]()
         for backend, seconds in delays.items():
@@ -178,35 +188,32 @@ class Store:
                 f"SELECT id FROM jobs WHERE status = ?{waiting} ORDER BY seq LIMIT 1",  # noqa: S608
                 (QUEUED, *values),
             ).fetchone()
-            if row is None or not self.move(row["id"], RUNNING):
-                return None
-            return self.job(row["id"], with_params=True)
+            # Read first: once it is moved, nothing may fail any more.
+            job = self.job(row["id"], with_params=True) if row else None
+            return job if job is not None and self.move(job.id, RUNNING) else None
 
     def move(self, job_id: str, status: str, *, reason: str = "", reason_code: int | None = None) -> bool:
         """Change a job's status if that is legal from where it stands; False if it is not (somebody was first)."""
         before = _LEGAL[status]
-        stamp = "started" if status == RUNNING else "ended"
+        stamp = {QUEUED: "started = NULL", RUNNING: "starts = starts + 1, started = ?"}.get(status, "ended = ?")
+        times = [now()] if "?" in stamp else []
         with self._lock:
-            moved = self._db.execute(
-                f"UPDATE jobs SET status = ?, reason = ?, reason_code = ?, {stamp} = ?"  # noqa: S608
-                f" WHERE id = ? AND status IN ({', '.join('?' * len(before))})",
-                (status, reason, reason_code, now(), job_id, *before),
-            ).rowcount
-            if moved:
-                self._changed(job_id)  # with the lock held: news in the order in which it happened
-        return bool(moved)
+            with self.database.transaction():
+                moved = self._db.execute(
+                    f"UPDATE jobs SET status = ?, reason = ?, reason_code = ?, {stamp}"  # noqa: S608
+                    f" WHERE id = ? AND status IN ({', '.join('?' * len(before))})",
+                    (status, reason, reason_code, *times, job_id, *before),
+                ).rowcount
+                job = self._written(job_id) if moved else None
+            if job is not None:
+                self._on_change(job)  # with the lock held: news in the order in which it happened
+        return job is not None
 
-    def fail_interrupted(self) -> list[str]:
-        """End what a server before this one was running when it died; return the ids.
-
-        A program is not assumed to be repeatable, so it is not queued again.
-        """
+    def running(self) -> list[Job]:
+        """Return the jobs that are Running, oldest first."""
         with self._lock:
-            rows = self._db.execute("SELECT id FROM jobs WHERE status = ?", (RUNNING,)).fetchall()
-        ids = [row["id"] for row in rows]
-        for job_id in ids:
-            self.move(job_id, FAILED, reason="The embedded runtime was restarted while the job was running.")
-        return ids
+            query = f"SELECT {_LIGHT} FROM jobs WHERE status = ? ORDER BY seq"  # noqa: S608
+            return [_job(row) for row in self._db.execute(query, (RUNNING,))]
 
     def set_tags(self, job_id: str, tags: Iterable[str]) -> None:
         """Replace a job's tags; what it was submitted under stays its request key."""
@@ -251,10 +258,9 @@ class Store:
             count: int = self._db.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", PENDING).fetchone()[0]
         return count
 
-    def _changed(self, job_id: str) -> Job:
+    def _written(self, job_id: str) -> Job:
         job = self.job(job_id)
         assert job is not None, job_id  # noqa: S101 - the caller has just written the row
-        self._on_change(job)
         return job
 
 

@@ -32,7 +32,8 @@ from typing import IO, Any
 
 from prefect_runtime.local import confinement
 from prefect_runtime.local.cells import Cell
-from prefect_runtime.local.files import JobFolder
+from prefect_runtime.local.disk import in_words
+from prefect_runtime.local.files import InterimWriter, JobFolder
 from prefect_runtime.local.programs.memory import CannotSimulateError
 from prefect_runtime.wire.codec import RuntimeEncoder, decode, encode_result
 
@@ -109,7 +110,7 @@ class UserMessenger:
 
     def __init__(self, file: IO[bytes], published: Callable[[], None]) -> None:
         self._published = published
-        self._file = file
+        self._interim = InterimWriter(file)
         self._left = MAX_INTERIM_RESULTS
         self.final: str | None = None
 
@@ -128,13 +129,13 @@ class UserMessenger:
         if final:
             self.final = text
             return
-        line = text.encode() + b"\n"
-        if len(line) > MAX_INTERIM_BYTES:
+        line = text.encode()
+        if len(line) >= MAX_INTERIM_BYTES:
             raise TooMuchError(f"An interim result may have at most {MAX_INTERIM_BYTES} bytes as JSON.")
         if not self._left:
             raise TooMuchError(f"A job may publish at most {MAX_INTERIM_RESULTS} interim results.")
         self._left -= 1
-        self._file.write(line)
+        self._interim.write(line)
         self._published()
 
 
@@ -191,19 +192,42 @@ def _receive(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
 
 def _work(order: Order, published: Callable[[], None], pipe: int) -> Report:
     folder = JobFolder(order.folder)
-    with (
-        _output_to(folder.log) as log,
-        _open(folder.interim, "ab") as interim,
-        _open(folder.unfinished, "wb") as result,
-    ):
-        try:
-            if order.cell is not None:
-                confinement.confine(order.cell, keep=[pipe, log, interim.fileno(), result.fileno()])
-            folder.write_result(_run(order, UserMessenger(interim, published)), result)
-        except (CannotSimulateError, TooMuchError) as error:  # made for people; where it was raised helps nobody
-            return _failed(f"{error}\n")
-        except BaseException as error:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
-            return _failed(_room_for(error, order.cell) + _traceback())
+    try:
+        with (
+            _output_to(folder.log) as log,
+            _open(folder.interim, "ab") as interim,
+            _open(folder.unfinished, "wb") as result,
+        ):
+            return _run_to_report(order, _Files(log, interim, result), published, pipe)
+    except OSError as error:
+        return Report("failed", f"The job's files could not be written: {in_words(error)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the process keeps open of a job's folder, which it cannot get into any more: the log as a descriptor."""
+
+    log: int
+    interim: IO[bytes]
+    result: IO[bytes]
+
+
+def _run_to_report(order: Order, files: _Files, published: Callable[[], None], pipe: int) -> Report:
+    try:
+        if order.cell is not None:
+            confinement.confine(order.cell, keep=[pipe, files.log, files.interim.fileno(), files.result.fileno()])
+        return _keep(_run(order, UserMessenger(files.interim, published)), files.result, order.cell)
+    except (CannotSimulateError, TooMuchError) as error:  # made for people; where it was raised helps nobody
+        return _failed(f"{error}\n")
+    except BaseException as error:  # noqa: BLE001 - whatever a program raises, sys.exit() included, is its job's end
+        return _failed(_room_for(error, order.cell) + _traceback())
+
+
+def _keep(result: str, file: IO[bytes], cell: Cell | None) -> Report:
+    try:
+        JobFolder.write_result(result, file)
+    except OSError as error:
+        return _failed(f"{_room_for(error, cell)}The job's result could not be written: {in_words(error)}.\n")
     return Report("done")
 
 

@@ -260,13 +260,14 @@ def test_a_folder_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_an_idle_runtime_ends_by_itself_and_a_busy_one_does_not(serve: Callable[..., Served], tmp_path: Path) -> None:
-    served = serve(slots=1, idle_seconds=0.6)
-    gate = tmp_path / "gate"
+    served = serve(slots=1, idle_seconds=1.5)  # who asks for the first time has so long, too
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
     with RuntimeService(served.credentials) as service:
         program = service.upload_program(HOLDS, {**METADATA, "name": "holds"})
-        service.run(program, {"gate": str(gate)})
+        service.run(program, {"gate": str(gate), "pid_file": str(begun)})
+    eventually(begun.exists, seconds=30, what="the program's begin, for which Qiskit has to be there")
     with pytest.raises(subprocess.TimeoutExpired):
-        served.process.wait(1.2)
+        served.process.wait(2.0)
     gate.touch()
-    assert served.process.wait(5) == 0
+    assert served.process.wait(20) == 0
     assert not (served.folder / "runtime.json").exists()

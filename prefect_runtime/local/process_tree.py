@@ -1,0 +1,73 @@
+"""Which processes are beneath another, and whose they become. Light: the keeper is to be small when it imports it.
+
+Where there is no /proc, no process is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+SERVER_VARIABLE = "EMBEDDED_RUNTIME_PID"
+"""Tells the forkserver whose it is: asked for its parent, the system names another once that one was killed."""
+
+_SUBREAPER = 36  # Source: linux/prctl.h
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes beneath one, also those in a session of their own.
+
+    Those that are over and only wait to be looked after (zombies) are left out: nothing can be beneath them.
+    """
+    beneath: dict[int, list[int]] = {}
+    for child, parent in _parents().items():
+        beneath.setdefault(parent, []).append(child)
+    found = list(beneath.get(pid, []))
+    for process in found:
+        found.extend(beneath.get(process, []))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that have one for their parent, without zombies."""
+    return [child for child, parent in _parents().items() if parent == pid]
+
+
+def parent_of(pid: int) -> int | None:
+    """Return a process's parent; None once it is over."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # "pid (name) state ppid …": the name may hold blanks and brackets.
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        if state not in "ZX":
+            return int(parent)
+    return None
+
+
+def kill(pids: Iterable[int]) -> None:
+    """End processes at once; those that are gone already do not matter."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def prctl(option: int, *values: int) -> int:
+    """Set something of this process; not 0 where the system does not know it."""
+    if sys.platform != "linux":
+        return -1
+    given = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
+    return int(ctypes.CDLL(None).prctl(option, *given))
+
+
+def adopt_orphans() -> None:
+    """Be the parent of those beneath us whose own parents end: who wants to end them all finds them here."""
+    prctl(_SUBREAPER, 1)
+
+
+def _parents() -> dict[int, int]:
+    found = {int(entry.name): parent_of(int(entry.name)) for entry in Path("/proc").glob("[0-9]*")}
+    return {pid: parent for pid, parent in found.items() if parent is not None}

@@ -1,0 +1,77 @@
+"""What a server does about the one before it that was killed, before it takes requests itself.
+
+Queued jobs are in the database, in their order. Of a job that was running one of three becomes true: its result is on
+disk already, so it is Completed; it may run again, so it is Queued, in its old place; or it is Failed.
+
+The built-in primitives may run again: a simulation has no effect but its result, which nobody has seen yet. An uploaded
+program may where its metadata says so (``"restartable": true`` in its spec).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from pathlib import Path
+
+from prefect_runtime.local.files import JobFolder
+from prefect_runtime.local.store import COMPLETED, FAILED, QUEUED, Job, Store
+from prefect_runtime.local.worker import BUILT_IN
+from prefect_runtime.wire.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+MAX_STARTS = 3
+"""A job that was running each time the server was killed may be what kills it: it is not run a fourth time."""
+
+PROGRAMS_LOCK = "programs.lock"
+WAIT_SECONDS = 20.0
+
+
+def wait_for_old_programs(data_dir: Path) -> None:
+    """Wait until no process of a server before this one is left: it might still write to the folder of its job.
+
+    Raises:
+        ConfigurationError: They do not end.
+    """
+    end = time.monotonic() + WAIT_SECONDS
+    with (data_dir / PROGRAMS_LOCK).open("w") as lock:
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise ConfigurationError(
+                        f"data-dir: programs of the runtime that served {data_dir} before are still running. End them."
+                    ) from None
+                time.sleep(0.02)
+
+
+def recover(store: Store, jobs_root: Path) -> None:
+    """Settle what was running, and remove the folders of jobs that are not there any more."""
+    for job in store.running():
+        _settle(store, job, JobFolder(jobs_root / job.id))
+    for path in jobs_root.glob("*"):
+        if store.job(path.name) is None:
+            _log.info("job %s: is not there any more; its folder is removed", path.name)
+            JobFolder(path).remove()
+
+
+def _settle(store: Store, job: Job, folder: JobFolder) -> None:
+    if folder.result.exists():  # it appears whole or not at all
+        store.move(job.id, COMPLETED)
+    elif not _may_run_again(store, job):
+        folder.drop_result()
+        store.move(job.id, FAILED, reason="The embedded runtime restarted while the job was running.")
+    elif job.starts >= MAX_STARTS:
+        reason = f"The embedded runtime restarted while the job was running, {job.starts} times: it is given up."
+        folder.drop_result()
+        store.move(job.id, FAILED, reason=reason)
+    else:
+        folder.remove()  # what it published and printed comes again
+        store.move(job.id, QUEUED)
+
+
+def _may_run_again(store: Store, job: Job) -> bool:
+    program = store.programs.get(job.program_id)
+    return job.program_id in BUILT_IN if program is None else program.spec.get("restartable") is True
