@@ -22,7 +22,7 @@ from prefect_runtime.pins import Pin, as_table, pin_key
 CHOICE_PREFIX = "prtb1-"
 
 
-@task(name="Choose backend", task_run_name="choose-backend", retries=0, cache_policy=NO_CACHE)
+@task(name="Choose backend", task_run_name="Choose backend", retries=0, cache_policy=NO_CACHE)
 def choose_backend(
     credentials: CredentialsLike,
     *,
@@ -103,7 +103,7 @@ def _card(choice: Choice, wish: Wish) -> str:
     return as_table(f"Backend {choice.name}", rows)
 
 
-@task(name="Find jobs", task_run_name="find-jobs", retries=0, cache_policy=NO_CACHE)
+@task(name="Find jobs", task_run_name="Find jobs", retries=0, cache_policy=NO_CACHE)
 def find_jobs(
     credentials: CredentialsLike,
     *,

@@ -14,6 +14,7 @@ from prefect_runtime.client import JobStatus, ResultDecoder
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.tasks.cancellation import OnCancel, watching
+from prefect_runtime.tasks.names import about_job
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.progress import Progress, percent_of
 from prefect_runtime.tasks.relay import Relay
@@ -23,7 +24,7 @@ from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateErro
 INTERIM_CHARACTERS_IN_LOG = 300
 
 
-@task(name="Fetch logs", task_run_name="logs-{job_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Fetch logs", task_run_name=about_job("Fetch log of job"), retries=0, cache_policy=NO_CACHE)
 def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
     """Return a job's log, standard output and error; empty if there is none. Warns if the job is not final yet.
 
@@ -47,7 +48,7 @@ def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
         return text
 
 
-@task(name="Stream results", task_run_name="stream-{job_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Stream results", task_run_name=about_job("Stream results of job"), retries=0, cache_policy=NO_CACHE)
 def stream_results(
     credentials: CredentialsLike, job_id: str, *, timeout: float | None = None, on_cancel: OnCancel = "cancel"
 ) -> list[Any]:
@@ -127,7 +128,7 @@ def _interim_texts(
             stream.cancel()
 
 
-@task(name="Job status", task_run_name="status-{job_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Job status", task_run_name=about_job("Status of job"), retries=0, cache_policy=NO_CACHE)
 def job_status(credentials: CredentialsLike, job_id: str) -> JobStatus:
     """Return a job's status, as the runtime says it is now.
 
@@ -143,7 +144,7 @@ def job_status(credentials: CredentialsLike, job_id: str) -> JobStatus:
         return service.client.job(job_id).known_status()
 
 
-@task(name="Cancel job", task_run_name="cancel-{job_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Cancel job", task_run_name=about_job("Cancel job"), retries=0, cache_policy=NO_CACHE)
 def cancel_job(credentials: CredentialsLike, job_id: str) -> JobStatus:
     """Cancel a job and return its status as read back from the runtime; DONE if it was quicker.
 

@@ -24,7 +24,7 @@ OnProgress = Callable[[int, int, str, JobStatus], None]
 NAMED_IN_ERRORS = 5
 
 
-@task(name="Wait for jobs", task_run_name="wait-for-jobs", retries=0, cache_policy=NO_CACHE)
+@task(name="Wait for jobs", task_run_name="Wait for jobs", retries=0, cache_policy=NO_CACHE)
 def wait_for_jobs(
     credentials: CredentialsLike,
     job_ids: Sequence[str],

@@ -15,6 +15,7 @@ from prefect_runtime.cards import Memory
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
 from prefect_runtime.result_page import render_result
+from prefect_runtime.tasks.names import remember
 from prefect_runtime.wire.models import JobDocument, JobStatus, charged_seconds
 
 LEVEL_CHARACTERS = 80  # of a line, in which its level stands
@@ -57,6 +58,7 @@ def heard(service: RuntimeService, document: JobDocument) -> dict[str, datetime]
     assert isinstance(seen, dict)  # noqa: S101 - nobody else uses that name
     word = document.status.name if document.status else document.word
     if word not in seen:
+        remember(document.id, document.backend)
         seen[word] = datetime.now(UTC)
         flow_run_id = current_flow_run.id
         if document.is_final:

@@ -12,12 +12,13 @@ from prefect_runtime import journal
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials, name_of
 from prefect_runtime.cards import Memory
 from prefect_runtime.tasks.cancellation import Submitting
+from prefect_runtime.tasks.names import about_program, remember
 from prefect_runtime.wire.errors import ConfigurationError
 
 OnExisting = Literal["attach", "new"]
 
 
-@task(name="Run program", task_run_name="run-{program_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Run program", task_run_name=about_program("Run"), retries=0, cache_policy=NO_CACHE)
 def run_program(
     credentials: CredentialsLike,
     program_id: str,
@@ -80,7 +81,7 @@ def run_program(
     )
 
 
-@task(name="Run sampler", task_run_name="run-sampler", retries=0, cache_policy=NO_CACHE)
+@task(name="Run sampler", task_run_name=about_program("Run sampler"), retries=0, cache_policy=NO_CACHE)
 def run_sampler(
     credentials: CredentialsLike,
     pubs: Sequence[Any],
@@ -141,7 +142,7 @@ def run_sampler(
     )
 
 
-@task(name="Run estimator", task_run_name="run-estimator", retries=0, cache_policy=NO_CACHE)
+@task(name="Run estimator", task_run_name=about_program("Run estimator"), retries=0, cache_policy=NO_CACHE)
 def run_estimator(
     credentials: CredentialsLike,
     pubs: Sequence[Any],
@@ -241,6 +242,7 @@ def _submit(
         submitting = Submitting(service)
         book = journal.current_journal(Memory(service.memory), block_name=name_of(block), check=submitting.check)
         with submitting.of_journal(book):
-            job_id = service.submit(checked, book).job_id
-            submitting.made(job_id)
-        return job_id
+            card = service.submit(checked, book)
+            remember(card.job_id, card.backend)
+            submitting.made(card.job_id)
+        return card.job_id

@@ -12,7 +12,7 @@ from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.tasks.run import primitive_inputs
 
 
-@task(name="Estimate usage", task_run_name="estimate-usage-{program_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Estimate usage", task_run_name="Estimate usage of {program_id}", retries=0, cache_policy=NO_CACHE)
 def estimate_usage(
     credentials: CredentialsLike,
     pubs: Sequence[Any],

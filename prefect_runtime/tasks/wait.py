@@ -18,6 +18,7 @@ from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.cancellation import Logger, OnCancel, no_longer_watched, watching
+from prefect_runtime.tasks.names import about_job
 from prefect_runtime.tasks.note import heard, note, note_if_final
 from prefect_runtime.tasks.relay import relayed
 from prefect_runtime.wire.errors import (
@@ -35,7 +36,7 @@ LIVE_AFTER_SECONDS = 1.0
 """From then on the card shows that the job runs: before, nobody has opened it yet."""
 
 
-@task(name="Wait for job", task_run_name="wait-{job_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Wait for job", task_run_name=about_job("Wait for job"), retries=0, cache_policy=NO_CACHE)
 def wait_for_final_state(
     credentials: CredentialsLike,
     job_id: str,
@@ -86,7 +87,7 @@ def wait_for_final_state(
         return status
 
 
-@task(name="Fetch result", task_run_name="result-{job_id}", retries=0, cache_policy=NO_CACHE)
+@task(name="Fetch result", task_run_name=about_job("Fetch result of job"), retries=0, cache_policy=NO_CACHE)
 def fetch_result(
     credentials: CredentialsLike,
     job_id: str,

@@ -12,10 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from .support import free_port
+from .support import free_port, running_server
 
 OWNER = "postgres"  # the server refuses to run as root
+
+
+@contextmanager
+def prefect_on_postgres(folder: Path) -> Iterator[str]:
+    """Run a Prefect server on PostgreSQL, and point this process and those it starts at it; gives its URL."""
+    with (
+        running_postgres() as database,
+        running_server(folder, database=database) as url,
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PREFECT_API_URL", url)
+        yield url
 
 
 def _binaries() -> Path:

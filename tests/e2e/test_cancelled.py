@@ -16,14 +16,13 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Artifact, State, StateType
 from prefect.runtime import flow_run as current_flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_runtime import cancel_jobs, run_program, wait_for_final_state, wait_for_jobs
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.errors import RuntimeInvalidStateError, WaitInterruptedError
 
-from .postgres import running_postgres
-from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, run_id, running_server, shown
+from .postgres import prefect_on_postgres
+from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, run_id, shown
 from .ways import SHAPES, SLEEPS, WAYS, Cancelled, Stage, staged
 
 Upload = Callable[..., str]
@@ -171,15 +170,8 @@ def stage(
         with staged(folder, service, program) as stage:
             yield stage
         return
-    with (
-        running_postgres() as database,
-        running_server(folder, database=database) as url,
-        temporary_settings({PREFECT_API_URL: url}),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("PREFECT_API_URL", url)
-        with staged(folder, service, program, ways=("worker",)) as stage:
-            yield stage
+    with prefect_on_postgres(folder), staged(folder, service, program, ways=("worker",)) as stage:
+        yield stage
 
 
 def cancel_at_random_instants(stage: Stage, cases: Sequence[tuple[str, str]], seed: int, at_once: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from prefect.client.schemas.objects import StateType
 
 from prefect_runtime.cli import automation
 from prefect_runtime.client import JobStatus, RuntimeService
-from prefect_runtime.deferral import watch_jobs
 
+from .postgres import prefect_on_postgres
 from .support import eventually, jobs_of
 from .workers import PATIENCE_SECONDS, deploy, in_state, running_worker
 
@@ -84,33 +84,33 @@ class Deployed:
         return (self.folder / f"{flow_run_id}.result").read_text()
 
 
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory, upload: Upload) -> Iterator[Deployed]:
-    """A deployment in a work pool that runs one flow run at a time, and its worker."""
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def deployed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upload: Upload
+) -> Iterator[Deployed]:
+    """A deployment in a work pool that runs one flow run at a time, its worker, and who watches the jobs."""
     folder = tmp_path_factory.mktemp("deferred")
-    deployment = deploy(FLOW, "waits_without_a_process", folder=folder, pool="deferred", at_most=1)
-    automation.install()
-    with running_worker("deferred", folder=folder):
-        yield Deployed(deployment, folder, upload(WAITS_AT_A_GATE, max_execution_time=1800))
-    automation.remove()
+    program = upload(WAITS_AT_A_GATE, max_execution_time=1800)
+    server = prefect_on_postgres(folder) if request.param == "postgresql" else contextlib.nullcontext()
+    with server:
+        deployment = deploy(FLOW, "waits_without_a_process", folder=folder, pool="deferred", at_most=1)
+        automation.install()
+        with running_worker("deferred", folder=folder), watched():
+            yield Deployed(deployment, folder, program)
+        automation.remove()
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """Run the flow that looks after suspended flow runs, again and again, as a schedule would."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(1.0):
-            watch_jobs("local")
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(watch,))  # with Prefect's settings
-    thread.start()
+    """Run the flow that looks after suspended flow runs, in a process of its own, as a schedule would."""
+    watch = "from prefect_runtime.deferral import watch_jobs; watch_jobs('local', for_seconds=3600, every_seconds=1)"
+    process = subprocess.Popen([sys.executable, "-c", watch], stdin=subprocess.DEVNULL)
     try:
         yield
+        assert process.poll() is None, "it has ended"
     finally:
-        over.set()
-        thread.join(60)
+        process.kill()
+        process.wait()
 
 
 def is_alive(pid: int) -> bool:
@@ -130,23 +130,22 @@ def is_alive(pid: int) -> bool:
 def test_flow_runs_wait_for_their_jobs_without_a_process_and_go_on_when_those_are_final(
     count: int, deployed: Deployed, service: RuntimeService
 ) -> None:
-    with watched():
-        flow_runs = [deployed.start(number) for number in range(count)]
-        for flow_run in flow_runs:
-            in_state(flow_run, "Suspended", seconds=PATIENCE_SECONDS + 15 * count)
-        last_suspended = time.monotonic()
-        jobs = {flow_run: jobs_of(service, flow_run) for flow_run in flow_runs}
-        assert all(len(of_one) == 1 for of_one in jobs.values())
-        processes = [pid for flow_run in flow_runs for pid in deployed.pids(flow_run)]
-        assert len(processes) == count
-        eventually(lambda: not any(map(is_alive, processes)), seconds=30, what="the end of all processes")
-        while time.monotonic() < last_suspended + 30.0:  # the last one waits for half a minute, the others for longer
-            assert not any(map(is_alive, processes))
-            assert service.job(jobs[flow_runs[0]][0]).status() is not JobStatus.DONE
-            time.sleep(2.0)
-        for flow_run in flow_runs:
-            deployed.open_gate(flow_run)
-        ends = [in_state(run, "Completed", "Failed", seconds=PATIENCE_SECONDS + 15 * count) for run in flow_runs]
+    flow_runs = [deployed.start(number) for number in range(count)]
+    for flow_run in flow_runs:
+        in_state(flow_run, "Suspended", seconds=PATIENCE_SECONDS + 15 * count)
+    last_suspended = time.monotonic()
+    jobs = {flow_run: jobs_of(service, flow_run) for flow_run in flow_runs}
+    assert all(len(of_one) == 1 for of_one in jobs.values())
+    processes = [pid for flow_run in flow_runs for pid in deployed.pids(flow_run)]
+    assert len(processes) == count
+    eventually(lambda: not any(map(is_alive, processes)), seconds=30, what="the end of all processes")
+    while time.monotonic() < last_suspended + 30.0:  # the last one waits for half a minute, the others for longer
+        assert not any(map(is_alive, processes))
+        assert service.job(jobs[flow_runs[0]][0]).status() is not JobStatus.DONE
+        time.sleep(2.0)
+    for flow_run in flow_runs:
+        deployed.open_gate(flow_run)
+    ends = [in_state(run, "Completed", "Failed", seconds=PATIENCE_SECONDS + 15 * count) for run in flow_runs]
     for number, end in enumerate(ends):
         assert end.state is not None
         assert jobs_of(service, end.id) == jobs[end.id], "one job each, whatever became of it"
@@ -168,12 +167,11 @@ def test_a_suspended_wait_that_has_taken_too_long_ends_timed_out_and_a_cancelled
         in_state(flow_run, "Suspended", "TimedOut")
     with get_client(sync_client=True) as client:
         client.request("POST", "/flow_runs/{id}/set_state", path_params={"id": unwanted}, json=CANCELLING)
-    with watched():
-        in_state(late, "TimedOut", seconds=2 * PATIENCE_SECONDS)
-        for flow_run in (late, unwanted):
-            (job_id,) = jobs_of(service, flow_run)
-            is_cancelled = functools.partial(_has_status, service, job_id, JobStatus.CANCELLED)
-            eventually(is_cancelled, seconds=30, what=f"the cancellation of {job_id}")
+    in_state(late, "TimedOut", seconds=2 * PATIENCE_SECONDS)
+    for flow_run in (late, unwanted):
+        (job_id,) = jobs_of(service, flow_run)
+        is_cancelled = functools.partial(_has_status, service, job_id, JobStatus.CANCELLED)
+        eventually(is_cancelled, seconds=30, what=f"the cancellation of {job_id}")
     in_state(unwanted, "Cancelled")
 
 

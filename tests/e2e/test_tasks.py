@@ -84,8 +84,9 @@ def test_task_run_names_say_which_job(upload: Upload) -> None:
 
     state = named(return_state=True)
     names = {run.name for run in task_runs(run_id(state), count=7)}
-    verbs = ("stream", "wait", "result", "logs", "status", "cancel")
-    assert names == {f"run-{program}", *(f"{verb}-{state.result()}" for verb in verbs)}
+    where = f"{state.result()} on aer_simulator"
+    verbs = ("Stream results of job", "Wait for job", "Fetch result of job", "Fetch log of job", "Status of job")
+    assert names == {f"Run {program}", f"Cancel job {where}", *(f"{verb} {where}" for verb in verbs)}
 
 
 def test_a_circuit_may_come_as_object_text_or_file(bell: QuantumCircuit, tmp_path: Path) -> None:
@@ -198,7 +199,8 @@ def test_execute_runs_waits_and_fetches_as_tasks_of_their_own(bell: QuantumCircu
     assert sum(counts_of(state.result()).values()) == 100
     (job_id,) = jobs_of(service, run_id(state))
     names = [run.name for run in task_runs(run_id(state), count=4)]
-    assert sorted(names) == sorted(["run-sampler", f"wait-{job_id}", f"result-{job_id}", f"logs-{job_id}"])
+    verbs = ("Wait for job", "Fetch result of job", "Fetch log of job")
+    assert set(names) == {"Run sampler on aer_simulator", *(f"{verb} {job_id} on aer_simulator" for verb in verbs)}
 
 
 def test_nothing_is_cached_where_a_flow_persists_results(upload: Upload, service: RuntimeService) -> None:

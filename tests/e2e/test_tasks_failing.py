@@ -76,7 +76,7 @@ def test_a_failed_job_fails_the_task_once_with_the_programs_traceback(
     (job_id,) = jobs_of(service, run_id(state))
     assert error.job_id == job_id
     assert service.job(job_id).status() is JobStatus.ERROR
-    run = task_run(state, "wait-" if verb is wait_for_final_state else "result-", of=2)
+    run = task_run(state, "Wait" if verb is wait_for_final_state else "Fetch result", of=2)
     assert run.state is not None
     assert (run.state.name, run.run_count) == ("Failed", 1)
 
@@ -109,7 +109,7 @@ def test_execute_fetches_the_log_of_a_failed_job(upload: Upload) -> None:
 
     state = failing(return_state=True)
     error_of(state, RuntimeJobFailureError)
-    run = task_run(state, "logs-", of=3)
+    run = task_run(state, "Fetch log", of=3)
     assert run.state is not None and run.state.is_completed()
 
 
@@ -129,7 +129,7 @@ def test_a_wait_that_times_out_leaves_the_job_for_the_next_flow_run(upload: Uplo
     state = impatient(return_state=True)
     error = error_of(state, JobTimeoutError)
     assert 1 <= took[0] < 1.2 + 0.4, "the deadline, and what Prefect needs for a task"
-    run = task_run(state, "wait-", of=2)
+    run = task_run(state, "Wait", of=2)
     assert run.state is not None and run.state.is_failed()
     assert run.state.name == "TimedOut"
     (job_id,) = jobs_of(service, run_id(state))
@@ -250,7 +250,7 @@ def test_a_task_retry_does_not_repeat_a_job_that_failed(upload: Upload, service:
     state = failing(return_state=True)
     error_of(state, RuntimeJobFailureError)
     assert len(jobs_of(service, run_id(state))) == 1
-    assert task_run(state, "result-", of=2).run_count == 1
+    assert task_run(state, "Fetch result", of=2).run_count == 1
 
 
 @pytest.mark.pr
@@ -264,7 +264,7 @@ def test_a_task_retry_repeats_what_is_safe_to_repeat(bell: QuantumCircuit) -> No
 
     state = unreachable(return_state=True)
     error_of(state, ConnectFailedError)
-    assert task_run(state, "run-sampler", of=1).run_count == 2
+    assert task_run(state, "Run sampler", of=1).run_count == 2
 
 
 @pytest.mark.pr
@@ -293,7 +293,7 @@ def test_a_run_task_that_is_retried_attaches_to_the_job_it_has_made(
     finally:
         logger.removeFilter(fault)
     assert jobs_of(service, run_id(state)) == [state.result()]
-    assert eventually(lambda: task_run(state, "run-sampler", of=1)).run_count == 2
+    assert eventually(lambda: task_run(state, "Run sampler", of=1)).run_count == 2
     (card,) = cards(run_id(state))
     assert (card.metadata_ or {})["job_id"] == state.result()
     assert (card.metadata_ or {})["attached"] == "yes"

@@ -34,7 +34,7 @@ def test_many_jobs_are_waited_for_in_one_task_with_one_progress_artifact(upload:
     (progress,) = [artifact for artifact in artifacts(run_id(state)) if artifact.type == "progress"]
     assert progress.data == 100.0
     assert progress.description == "4 of 4 jobs are final"
-    assert len([run for run in task_runs(run_id(state), count=5) if run.name.startswith("wait-for-jobs")]) == 1
+    assert len([run for run in task_runs(run_id(state), count=5) if run.name.startswith("Wait for jobs")]) == 1
     assert any("(4 of 4)" in line for line in log_lines(run_id(state), until="(4 of 4)"))
 
 

@@ -78,7 +78,7 @@ def test_a_wait_ends_at_its_timeout_wherever_it_runs(
     command = [sys.executable, str(script), where, on_timeout, program, str(gate)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=110, check=False)
     flow_run_id = UUID(json.loads(next(line for line in done.stdout.splitlines() if line.startswith('"'))))
-    waited = next(run for run in task_runs(flow_run_id, count=2) if run.name.startswith("wait-"))
+    waited = next(run for run in task_runs(flow_run_id, count=2) if run.name.startswith("Wait for job"))
     assert waited.state is not None and waited.state.is_failed()
     assert waited.state.name == "TimedOut"
     assert waited.start_time is not None
