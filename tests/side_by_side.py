@@ -1,6 +1,6 @@
 """Hooks for running tests in several processes side by side (pytest-xdist), which most of them spend waiting.
 
-Whoever needs the same server stays in one process: the end-to-end tests share one, those of other folders go by file.
+Whoever needs the same server stays in one process; the end-to-end tests share two, those of other folders go by file.
 A test that measures time is marked `alone`: it begins when no other runs, and no other begins before it has ended.
 """
 
@@ -18,16 +18,22 @@ from xdist.scheduler import LoadScopeScheduling
 SHARING = ("e2e", "reliability")
 """Folders whose tests share a server."""
 
+OUTSIDE = ("cancelled", "deferral", "killed", "timeouts")
+"""In the names of end-to-end tests whose flows run in processes of their own. They take half of the time of all, most of
+it waiting for those; so they get a server of their own, beside the others."""
+
 DOOR, ROOM = Path(__file__), Path(__file__).with_name("conftest.py")
 
 
 class ByServer(LoadScopeScheduling):
-    """Hands out tests file by file, and all of a folder that shares a server to one process."""
+    """Hands out tests file by file, and all that share a server to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        shared = (folder for folder in SHARING if f"tests/{folder}/" in path)
-        return next(shared, path)
+        folder = next((folder for folder in SHARING if f"tests/{folder}/" in path), None)
+        if folder is not None:
+            return f"{folder}, outside" if any(word in path for word in OUTSIDE) else folder
+        return path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
