@@ -15,12 +15,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-SHARING = ("e2e", "reliability")
-"""Folders whose tests share a server."""
-
 OUTSIDE = ("cancelled", "deferral", "killed", "timeouts")
-"""In the names of end-to-end tests whose flows run in processes of their own. They take half of the time of all, most of
-it waiting for those; so they get a server of their own, beside the others."""
+"""In the names of end-to-end tests whose flows run in processes of their own. They take half of the time of all, most
+of it waiting for those; so they get a server of their own, beside the others."""
 
 DOOR, ROOM = Path(__file__), Path(__file__).with_name("conftest.py")
 
@@ -30,10 +27,9 @@ class ByServer(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        folder = next((folder for folder in SHARING if f"tests/{folder}/" in path), None)
-        if folder is not None:
-            return f"{folder}, outside" if any(word in path for word in OUTSIDE) else folder
-        return path
+        if "tests/e2e/" not in path:
+            return path
+        return "e2e, outside" if any(word in path for word in OUTSIDE) else "e2e"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
