@@ -99,7 +99,7 @@ class Executor:
             self._news.notify_all()
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a queued job at once, or a running one with its process tree; False where that did not make it so."""
+        """Cancel a queued job at once, or a running one with its whole process tree; False where it ended otherwise."""
         with self._news:
             process = self._running.get(job_id)
             if process is None:

@@ -21,7 +21,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -33,21 +32,16 @@ from typing import IO, Any
 from prefect_runtime.local import confinement
 from prefect_runtime.local.cells import Cell
 from prefect_runtime.local.disk import in_words
-from prefect_runtime.local.files import InterimWriter, JobFolder
+from prefect_runtime.local.files import JobFolder
+from prefect_runtime.local.messenger import News, TooMuchError, UserMessenger
 from prefect_runtime.local.programs.memory import CannotSimulateError
-from prefect_runtime.wire.codec import RuntimeEncoder, decode, encode_result
+from prefect_runtime.wire.codec import decode, encode_result
 
 REASON_CHARACTERS = 64 * 1024
 """A longer traceback is cut at its start: the end says what happened."""
 
 MAX_REPORT_BYTES = 16 * REASON_CHARACTERS
 """Of a longer one, no part is believed. Escaped in JSON, a character takes up to 12 bytes."""
-
-MAX_INTERIM_BYTES, MAX_INTERIM_RESULTS = 16 * 1024 * 1024, 100_000
-"""How long an interim result may be, and how many a job may publish."""
-
-NEWS_SECONDS = 0.01
-"""Between two reports of new interim results: each makes the server look into the file, however many are in it."""
 
 BUILT_IN = {
     "sampler": "prefect_runtime.local.programs.sampler",
@@ -101,63 +95,6 @@ class Report:
         return cls(kind, reason[-REASON_CHARACTERS:])
 
 
-class TooMuchError(Exception):
-    """A program wants to say more than there is room for; the message says what, and how much there is."""
-
-
-class UserMessenger:
-    """What a program publishes its interim results with; the second argument of its ``main``."""
-
-    def __init__(self, file: IO[bytes], published: Callable[[], None]) -> None:
-        self._published = published
-        self._interim = InterimWriter(file)
-        self._left = MAX_INTERIM_RESULTS
-        self.final: str | None = None
-
-    def publish(self, message: Any, encoder: type[json.JSONEncoder] = RuntimeEncoder, final: bool = False) -> None:
-        """Stream a value to whoever listens, or with ``final=True`` give the final result.
-
-        Args:
-            message: Anything the encoder can encode.
-            encoder: Class that encodes it.
-            final: This is the result, not an interim one (the older style; returning it from ``main`` does the same).
-
-        Raises:
-            TooMuchError: It is too long, or one too many.
-        """
-        text = json.dumps(message, cls=encoder)
-        if final:
-            self.final = text
-            return
-        line = text.encode()
-        if len(line) >= MAX_INTERIM_BYTES:
-            raise TooMuchError(f"An interim result may have at most {MAX_INTERIM_BYTES} bytes as JSON.")
-        if not self._left:
-            raise TooMuchError(f"A job may publish at most {MAX_INTERIM_RESULTS} interim results.")
-        self._left -= 1
-        self._interim.write(line)
-        self._published()
-
-
-class _News:
-    """Tells the server of new interim results: soon after one came, but not of each when many come."""
-
-    def __init__(self, send: Callable[[], None]) -> None:
-        self._send = send
-        self._news = threading.Event()
-        threading.Thread(target=self._tell, daemon=True).start()
-
-    def __call__(self) -> None:
-        self._news.set()
-
-    def _tell(self) -> None:
-        with contextlib.suppress(OSError):  # a program may have closed the pipe
-            while self._news.wait():
-                self._news.clear()
-                self._send()
-                time.sleep(NEWS_SECONDS)
-
-
 def main(pipe: Connection) -> None:
     """Work through the orders that come down the pipe until it closes."""
     os.setsid()  # a group of its own: ending a job ends whatever its program started
@@ -171,7 +108,7 @@ def main(pipe: Connection) -> None:
         with sending:
             pipe.send_bytes(report.to_json())
 
-    news = _News(lambda: send(Report("interim")))
+    news = News(lambda: send(Report("interim")))
     while True:
         send(_work(orders.get(), news, pipe.fileno()))
 

@@ -16,6 +16,7 @@ from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
 from prefect_runtime.result_page import render_result
 from prefect_runtime.tasks.names import remember
+from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.models import JobDocument, JobStatus, charged_seconds
 
 LEVEL_CHARACTERS = 80  # of a line, in which its level stands
@@ -83,7 +84,10 @@ def _with_charge(service: RuntimeService, document: JobDocument) -> JobDocument:
     if not (document.is_final and service.client.counts_usage):
         return document
     if document.usage_seconds is None:  # IBM's lists and older versions leave it to the metrics
-        charged = charged_seconds(service.client.metrics(document.id).get("usage"))
+        try:
+            charged = charged_seconds(service.client.metrics(document.id).get("usage"))
+        except QiskitRuntimeError:  # a price that is not known must not cost the card its result
+            return document
         document = replace(document, usage_seconds=charged)
     said = f"charged {document.id}"
     if document.usage_seconds is not None and said not in service.memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from integration.support import Served, eventually, free_port
+from integration.support import Served, elapsed, eventually, free_port
 
 from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
 from prefect_runtime.wire.errors import QiskitRuntimeError, ServerError, SubmissionUnknownError
@@ -19,7 +20,10 @@ from prefect_runtime.wire.errors import QiskitRuntimeError, ServerError, Submiss
 from .clients import Books, check_integrity, upload_ledgers
 from .faulty_disk import FOR_EVER, Fault, faulty, starts_under
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (.ci/setup installs it)")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (.ci/setup installs it)"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root gets at a server that hides from its own user"),
+]
 
 QUEUE_SECONDS = 0.4  # of a job on the delayed backend: time to aim at its folder
 DELAYED, AT_ONCE = "aer_simulator", "generic_5q"
@@ -43,6 +47,7 @@ class Round:
         self.program = upload_ledgers(self.service)[False]
         self.struck: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.longest = 0.0
         self._next = 0
         self._warm_up()
 
@@ -82,15 +87,21 @@ class Round:
 
     def strike_worker(self) -> int:
         """A fault of the files that a job leaves behind."""
-        fault = Fault.drawn(self.dice, ["write", "fsync", "rename", "openat"])
         forkserver = next(
             p for p in psutil.Process(self.served.process.pid).children() if "forkserver" in str(p.cmdline())
         )
+        return self._strike_job(Fault.drawn(self.dice, ["write", "fsync", "openat"]), forkserver.pid)
+
+    def strike_result(self) -> int:
+        """A fault when the server makes what a worker has written the job's result."""
+        return self._strike_job(Fault.drawn(self.dice, ["rename", "fsync"]), self.served.process.pid)
+
+    def _strike_job(self, fault: Fault, pid: int) -> int:
         job = self.submit(DELAYED)
         assert job is not None
         folder = self.served.folder / "jobs" / job.job_id()
-        paths = [folder, *(folder / name for name in ("log.txt", "interim.jsonl", "result.tmp", "result.json"))]
-        with faulty(fault, forkserver.pid, paths, self.scratch) as hits:
+        names = ("log.txt", "interim.jsonl", "result.tmp", "result.json")
+        with faulty(fault, pid, [folder.parent, folder, *(folder / name for name in names)], self.scratch) as hits:
             job.wait_for_final_state(timeout=60)
         return self._count(fault, hits.count())
 
@@ -123,7 +134,9 @@ class Round:
         """Check that each acknowledged job ends, with its whole result or with a reason in words."""
         for number, job_id in self.books.acknowledged.items():
             job = self.service.job(job_id)
+            seconds = elapsed()
             job.wait_for_final_state(timeout=90)
+            self.longest = max(self.longest, seconds())
             if job.status() is JobStatus.DONE:
                 assert job.result() == {"number": number, "padding": "x" * 5000}
                 assert job.interim_results() == [number]
@@ -155,7 +168,7 @@ def field(tmp_path: Path, seed: int) -> Iterator[Round]:
     ],
 )
 def test_a_disk_fault_leaves_nothing_half_there_and_no_acknowledged_job_behind(faults: int, field: Round) -> None:
-    strikes = [*[field.strike_server, field.strike_worker] * 4, field.strike_worker, field.strike_start]
+    strikes = [*[field.strike_server, field.strike_worker, field.strike_result] * 3, field.strike_start]
     struck = tried = 0
     while struck < faults:
         assert tried < 4 * faults, "the faults hit nothing"
@@ -165,6 +178,7 @@ def test_a_disk_fault_leaves_nothing_half_there_and_no_acknowledged_job_behind(f
         field.settle()
     check_integrity(field.served.folder, field.scratch / "copy")
     print(f"{struck} faults of {tried} tried: {dict(field.struck)}; {dict(field.outcomes)}")
+    print(f"a job took {field.longest:.1f} s to be final at most")
 
 
 def test_a_full_disk_is_a_refusal_in_words_and_room_heals_it(field: Round) -> None:

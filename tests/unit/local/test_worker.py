@@ -8,15 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from prefect_runtime.local.worker import (
-    MAX_INTERIM_BYTES,
-    MAX_INTERIM_RESULTS,
-    MAX_REPORT_BYTES,
-    REASON_CHARACTERS,
-    Report,
-    TooMuchError,
-    UserMessenger,
-)
+from prefect_runtime.local.messenger import MAX_INTERIM_BYTES, MAX_INTERIM_RESULTS, TooMuchError, UserMessenger
+from prefect_runtime.local.worker import MAX_REPORT_BYTES, REASON_CHARACTERS, Report
 
 
 @pytest.mark.parametrize("report", [Report("done"), Report("interim"), Report("failed", "because of «é»")])
