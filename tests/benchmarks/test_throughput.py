@@ -122,11 +122,12 @@ def _ms(sample: list[float], percent: int) -> str:
 
 
 def test_the_server_is_little_more_than_its_libraries_and_never_loads_qiskit(
-    runtime: Any, service: RuntimeService, report: Callable[[str], None]
+    own_runtime: Any, report: Callable[[str], None]
 ) -> None:
-    service.run("sampler", {"pubs": [(bell(), None, 10)]}).result()
+    with RuntimeService(own_runtime.credentials) as service:
+        service.run("sampler", {"pubs": [(bell(), None, 10)]}).result()
     bare = int(subprocess.run([sys.executable, "-c", BARE_SERVER], stdout=subprocess.PIPE, check=True).stdout)
-    server = psutil.Process(runtime.found.pid)
+    server = psutil.Process(own_runtime.found.pid)
     used = server.memory_info().rss
     beneath = [child.memory_info().rss for child in server.children(recursive=True)]
     report(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefect_runtime.client.monitor import JobMonitor
+from prefect_runtime.client.monitor import FEED_LINGERS, JobMonitor
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
@@ -49,6 +49,14 @@ class Server:
 
 def steps(now: float) -> str:
     return "Queued" if now < 60 else "Running" if now < 120 else "Completed"
+
+
+@pytest.fixture(autouse=True)
+def nobody_lingers() -> None:
+    """Let those watchers end that tests before have left: with a feed, they linger for a while."""
+    limit = time.monotonic() + 2 * FEED_LINGERS
+    while watchers() and time.monotonic() < limit:
+        time.sleep(0.05)
 
 
 def watchers() -> list[threading.Thread]:
