@@ -35,7 +35,7 @@ class Pace:
         self._refused_at = float("-inf")
 
     def turn(self, patience: Deadline, *, per_minute: float | None = None) -> float:
-        """Wait until a request may be sent, and return for how many seconds that was.
+        """Wait until a request may be sent, and return for how many seconds that was: 0.0 if it could go at once.
 
         Args:
             patience: When to give up; a turn that would come later is not waited for.
@@ -44,7 +44,7 @@ class Pace:
         Raises:
             RateLimitedError: The turn would come too late. Nothing was sent.
         """
-        began = self._clock.monotonic()
+        waited = 0.0
         fixed = 60.0 / per_minute if per_minute else 0.0
         while True:
             with self._lock:
@@ -59,9 +59,10 @@ class Pace:
                 self._next = at + max(self._gap, fixed)
             if at > now:
                 self._clock.sleep(at - now)
+                waited += at - now
             with self._lock:
                 if self._away_until <= self._clock.monotonic():  # else somebody was refused meanwhile
-                    return self._clock.monotonic() - began
+                    return waited
 
     def refused(self, retry_after: float | None, *, sent_at: float) -> None:
         """Say that the server has refused a request that was sent at some moment, and how long it wants to be left."""

@@ -85,8 +85,10 @@ def test_one_job_from_end_to_end_and_once_more(bell: QuantumCircuit, upload: Upl
     assert len(jobs) == 3 and jobs[1:] == ids
     assert len(cards(run_id(state))) == 3
     assert [one.data for one in artifacts(run_id(state)) if one.type == "progress"] == [100.0]
-    names = {run.name.partition("-")[0] for run in task_runs(run_id(state), count=11)}
-    assert names == {"run", "wait", "result", "logs", "stream", "status", "cancel"}
+    names = {run.name.partition(" job")[0] for run in task_runs(run_id(state), count=11)}
+    verbs = {"Wait for", "Fetch result of", "Fetch log of", "Stream results of", "Status of", "Cancel"}
+    assert verbs <= names
+    assert all(name in verbs or name.startswith("Run ") for name in names)
     again: Any = execute_again(sample, run_id(state))  # of an async flow: a coroutine
     assert run_async(again).result() == state.result()
     assert jobs_of(service, run_id(state)) == jobs
