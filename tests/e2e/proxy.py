@@ -60,7 +60,12 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), name="proxy-connection", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._target) as server:
+        try:
+            server = socket.create_connection(self._target)
+        except OSError:  # the server has ended, and somebody still looks after a flow run
+            client.close()
+            return
+        with client, server:
             threading.Thread(target=_pump, args=(server, client), name="proxy-answers", daemon=True).start()
             while data := _receive(client):
                 for method, path in _REQUEST_LINE.findall(data):
