@@ -15,6 +15,7 @@ GROWTH = 1.5
 LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
 LONGEST_PAUSE_RUNNING = 5.0
 FIRST_ANSWER_GRACE = 0.5  # however short the timeout: a job that is final already is found so
+AWAKE_GRACE = 1.5  # after a sleep a connection may be gone, and a token may have run out
 OVERSLEPT = 0.25  # seconds by which a wait ends late if the process was stopped, or kept from running
 
 
@@ -127,7 +128,7 @@ class Waiter:
         self._clock.wait(self.news, None if left == float("inf") else left)
         if self._clock.monotonic() - start <= left + OVERSLEPT:
             return False
-        self._grace = Deadline(FIRST_ANSWER_GRACE, self._clock)
+        self._grace = Deadline(AWAKE_GRACE, self._clock)
         self.answers_before = {watch.job_id: watch.answers for watch in self.watches}
         return True
 

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
-from prefect.states import Cancelled, Running
+from prefect.states import Crashed, Running
 
 from prefect_runtime import run_program
 from prefect_runtime.client import JobStatus, RuntimeService
@@ -75,7 +75,7 @@ def test_an_adopted_job_goes_on_and_its_card_says_so(upload: Upload, service: Ru
 
     state = leaves_its_job(return_state=True)
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run_id(state), Cancelled(), force=True)
+        client.set_flow_run_state(run_id(state), Crashed(), force=True)
     orphan = service.job(state.result())
     try:
         assert reap("--adopt")[0] == 0
