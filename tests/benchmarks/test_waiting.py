@@ -23,7 +23,8 @@ SCRIPT = Path(__file__).with_name("waiting.py")
 JOBS, QUEUE_SECONDS = 200, 20
 MOST_REQUESTS_OF_THEIRS, MOST_CPU_OF_THEIRS = 0.05, 0.10  # aimed at: 100 of 5,346 requests, 1 s of 14.1
 MANY_JOBS = 1000
-MOST_MEGABYTES, MOST_THREADS, MOST_SHARE = 40, 8, 0.02
+MOST_MEGABYTES, MOST_THREADS = 40, 8
+MOST_SHARE = 0.05  # of a core, for a thousand jobs: two hundred may take 0.02, and it goes with their number
 IDLE_SECONDS = 8
 ROUNDS, TOLD_ROUNDS = 24, 60
 
