@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
 from qiskit import QuantumCircuit
 
-from prefect_runtime import fetch_result, run_sampler, runtime_batch, runtime_session
+from prefect_runtime import cancel_jobs, fetch_result, run_sampler, runtime_batch, runtime_session
 from prefect_runtime.cli.reap import reap
 from prefect_runtime.client import RuntimeService
 
@@ -84,3 +85,24 @@ def test_two_sessions_of_one_kind_are_two_and_reap_closes_what_was_left_open(ser
     reap(cancel=True)
     assert not any(service.client.session(one)["accepting_jobs"] for one in seen)
     left_open.clear()
+
+
+@pytest.mark.pr
+def test_the_hook_of_a_cancelled_flow_run_closes_the_session_that_it_has_left_open(
+    bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    left_open: list[Any] = []
+
+    @flow
+    def sample() -> str:
+        left_open.append(runtime_session("local", backend="aer_simulator", max_ttl=120))
+        session = left_open[-1].__enter__()
+        run_sampler("local", [bell], shots=10, session_id=session.session_id, backend=session.backend)
+        return str(session.session_id)
+
+    state = sample(return_state=True)
+    session_id = state.result()
+    assert service.client.session(session_id)["accepting_jobs"] is True
+    with get_client(sync_client=True) as client:
+        cancel_jobs(sample, client.read_flow_run(run_id(state)), state)
+    assert service.client.session(session_id)["accepting_jobs"] is False
