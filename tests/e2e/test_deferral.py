@@ -21,6 +21,7 @@ from prefect_runtime.client import JobStatus, RuntimeService
 
 from .postgres import prefect_on_postgres
 from .support import eventually, jobs_of
+from .ways import is_alive
 from .workers import PATIENCE_SECONDS, deploy, in_state, running_worker
 
 Upload = Callable[..., str]
@@ -111,13 +112,6 @@ def watched() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def is_alive(pid: int) -> bool:
-    """True if there is such a process, and it has not ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 @pytest.mark.parametrize(
