@@ -12,7 +12,8 @@ import threading
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.wire.errors import RateLimitedError
 
-FIRST_GAP, LONGEST_GAP = 1.0, 60.0  # seconds between two requests after a refusal; each further one doubles it
+FIRST_GAP, LONGEST_GAP = 0.25, 60.0  # seconds between two requests after a refusal; each further one doubles it, but
+# where the server says how long to stay away, no two need be further apart than that
 RECOVERY = 0.9  # each request that is taken makes the gap so many times as long
 NO_GAP = 0.1  # seconds: below that, at full speed again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds to stay away where the server does not say; doubles
@@ -28,7 +29,7 @@ class Pace:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()  # guards all below
-        self._next = 0.0  # when the next one may go
+        self._last, self._gap_then = float("-inf"), 0.0  # when the last one went, and the gap at that time
         self._away_until = 0.0
         self._gap = 0.0
         self._pause = FIRST_PAUSE
@@ -49,20 +50,20 @@ class Pace:
         while True:
             with self._lock:
                 now = self._clock.monotonic()
-                at = max(now, self._next, self._away_until)
-                if at - now > patience.remaining():
-                    raise RateLimitedError(
-                        f"The server takes job requests slowly; this one's turn is in {at - now:.0f} s, which is "
-                        "longer than there is time. Nothing was sent; try again later.",
-                        retry_after=at - now,
-                    )
-                self._next = at + max(self._gap, fixed)
-            if at > now:
-                self._clock.sleep(at - now)
-                waited += at - now
-            with self._lock:
-                if self._away_until <= self._clock.monotonic():  # else somebody was refused meanwhile
+                # No turn is reserved: whoever waits comes sooner when the gap has shrunk meanwhile.
+                gap = max(min(self._gap, self._gap_then), fixed)
+                pause = max(self._last + gap, self._away_until) - now
+                if pause <= 0:
+                    self._last, self._gap_then = now, self._gap
                     return waited
+            if pause > patience.remaining():
+                raise RateLimitedError(
+                    f"The server takes job requests slowly; this one's turn is in {pause:.0f} s or later, which is "
+                    "longer than there is time. Nothing was sent; try again later.",
+                    retry_after=pause,
+                )
+            self._clock.sleep(pause)
+            waited += pause
 
     def refused(self, retry_after: float | None, *, sent_at: float) -> None:
         """Say that the server has refused a request that was sent at some moment, and how long it wants to be left."""
@@ -70,11 +71,11 @@ class Pace:
             now = self._clock.monotonic()
             told = self._pause if retry_after is None else retry_after
             self._away_until = max(self._away_until, now + told)
-            self._next = max(self._next, self._away_until)
             if sent_at < self._refused_at:
                 return  # one of several that were under way: the same refusal
             self._refused_at = now
-            self._gap = min(LONGEST_GAP, max(FIRST_GAP, 2 * self._gap))
+            longest = LONGEST_GAP if retry_after is None else min(LONGEST_GAP, max(FIRST_GAP, retry_after))
+            self._gap = min(longest, max(FIRST_GAP, 2 * self._gap))
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
     def taken(self) -> None:

@@ -135,17 +135,44 @@ def test_the_gap_grows_once_for_refusals_of_requests_that_were_under_way_togethe
     began = clock.monotonic()
     for _ in range(3):
         pace.turn(Deadline(HOUR, clock))
-    assert clock.monotonic() - began == pytest.approx(2.0)  # a second between two, not 2 ** 32
+    assert clock.monotonic() - began == pytest.approx(0.5)  # a quarter of a second between two, not 2 ** 32
+
+
+def test_nobody_is_further_apart_than_the_server_asks_to_stay_away(clock: FakeClock) -> None:
+    """A gateway that says 429 now and then, for a moment, is no limit of jobs a minute."""
+    pace = Pace(clock)
+    for _ in range(5):
+        pace.turn(Deadline(HOUR, clock))
+        pace.refused(2.0, sent_at=clock.monotonic())
+    pace.turn(Deadline(HOUR, clock))
+    assert pace.turn(Deadline(HOUR, clock)) == pytest.approx(2.0)  # not 2 ** 4
+
+
+def test_who_waits_comes_sooner_when_the_gap_has_shrunk_meanwhile(clock: FakeClock) -> None:
+    pace = Pace(clock)
+    for _ in range(5):
+        pace.refused(None, sent_at=clock.monotonic())  # a gap of 16 s
+        clock.advance(60)
+    pace.turn(Deadline(HOUR, clock))
+    began = clock.monotonic()
+    waiting = [threading.Thread(target=pace.turn, args=(Deadline(HOUR, clock),)) for _ in range(8)]
+    for thread in waiting:
+        thread.start()
+    for _ in range(60):
+        pace.taken()
+    clock.join(waiting)
+    assert clock.monotonic() - began < 20  # not 8 * 16
 
 
 def test_it_recovers_slowly_to_full_speed(clock: FakeClock) -> None:
     pace = Pace(clock)
-    pace.refused(1.0, sent_at=clock.monotonic())
+    for _ in range(3):
+        pace.refused(1.0, sent_at=clock.monotonic())  # a gap of 1 s
     waits = []
     for _ in range(40):
         waits.append(pace.turn(Deadline(HOUR, clock)))
         pace.taken()
-    assert waits[1] == pytest.approx(1.0)
+    assert waits[1] == pytest.approx(0.9)
     assert all(later <= earlier for earlier, later in itertools.pairwise(waits[1:]))
     assert waits[10] > 0.3
     assert waits[-1] == 0.0
