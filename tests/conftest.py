@@ -99,14 +99,15 @@ def seed() -> int:
 @pytest.fixture(scope="session")
 def upload(runtime: EmbeddedRuntime) -> Callable[..., str]:
     """Uploads a program to the session's runtime and gives its id; equal sources are uploaded once."""
-    ids: dict[str, str] = {}
+    ids: dict[tuple[str, float], str] = {}
 
     def upload(source: str, *, max_execution_time: float = 60) -> str:
-        if source not in ids:
+        key = (source, max_execution_time)
+        if key not in ids:
             with RuntimeService(runtime.credentials) as service:
                 name = f"test-{len(ids)}-{os.getpid()}"
                 metadata = {"name": name, "description": "of a test", "max_execution_time": max_execution_time}
-                ids[source] = service.upload_program(source, metadata)
-        return ids[source]
+                ids[key] = service.upload_program(source, metadata)
+        return ids[key]
 
     return upload

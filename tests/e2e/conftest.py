@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.context import refresh_global_settings_context
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -89,7 +90,10 @@ def prefect_settings(server_url: str, prefect_home: Path, block_slugs_at_start: 
                 PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.2,
             }
         ):
+            # Threads of Prefect's own have no settings but the global ones; with none, they start a server.
+            refresh_global_settings_context()
             yield
+    refresh_global_settings_context()
 
 
 @pytest.fixture(autouse=True)
@@ -129,14 +133,15 @@ def embedded(service: RuntimeService, runtime_home: Path) -> DiscoveryDocument:
 @pytest.fixture(scope="package")
 def upload(service: RuntimeService) -> Callable[..., str]:
     """Uploads a program to that runtime and gives its id; equal sources are uploaded once."""
-    ids: dict[str, str] = {}
+    ids: dict[tuple[str, float], str] = {}
 
-    def upload(source: str, *, max_execution_time: float = 60) -> str:
-        if source not in ids:
+    def upload(source: str, *, max_execution_time: float = 300) -> str:
+        key = (source, max_execution_time)
+        if key not in ids:
             name = f"e2e-{len(ids)}-{time.time_ns()}"
             metadata = {"name": name, "description": "of a test", "max_execution_time": max_execution_time}
-            ids[source] = service.upload_program(source, metadata)
-        return ids[source]
+            ids[key] = service.upload_program(source, metadata)
+        return ids[key]
 
     return upload
 

@@ -54,7 +54,7 @@ def test_every_command_works_on_ibms_platform_too(
     program = upload(PUBLISHES)
     done = service.run(program, {"count": 1}, tags=["of-the-platform"])
     done.result(timeout=60)
-    at_work = service.run(program, {"count": 600, "pause": 0.1}, tags=["of-the-platform"])
+    at_work = service.run(program, {"count": 3000, "pause": 0.1}, tags=["of-the-platform"])
 
     (listed,) = json.loads(cli("jobs", "--tag", "of-the-platform", "--status", "DONE", "--json", *account).stdout)
     assert listed["id"] == done.job_id()

@@ -23,7 +23,7 @@ class LaterStepError(Exception):
 
 def dask(_: int) -> TaskRunner[Any]:
     """Return Dask's task runner, on a local cluster of processes."""
-    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
+    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"})
 
 
 @pytest.mark.parametrize(

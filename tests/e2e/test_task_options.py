@@ -75,7 +75,7 @@ def test_a_submission_that_a_user_caches_is_one_job_for_all_flow_runs(upload: Up
 
 def dask() -> Any:
     """Return Dask's task runner, on a local cluster of processes."""
-    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
+    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"})
 
 
 @pytest.mark.pr

@@ -40,7 +40,7 @@ def runner():
         return ProcessPoolTaskRunner(max_workers=1)
     if where == "Dask":
         from prefect_dask import DaskTaskRunner
-        return DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None})
+        return DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 2, "dashboard_address": ":0"})
     return ThreadPoolTaskRunner()
 
 @flow(task_runner=runner())

@@ -26,7 +26,7 @@ from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.tasks import note, wait
 
 SETTLE_SECONDS = 0.6
-REQUEST_SECONDS = 0.4
+REQUEST_SECONDS = 2.0
 
 
 def credentials_for(url: str) -> RuntimeCredentials:
