@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 from prefect import flow
 from qiskit import QuantumCircuit
 
-from prefect_runtime import execute, run_program, stream_results, wait_for_final_state
+from prefect_runtime import RuntimeCredentials, execute, run_program, stream_results, wait_for_final_state
 
+from .browser import PATIENCE_SECONDS, Browser, needed
 from .support import artifacts, cards, eventually, run_id
 
-CHROMIUM = shutil.which("chromium")
-PATIENCE_SECONDS = 60.0
-
-pytestmark = [
-    pytest.mark.pr,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; .ci/setup brings it"),
-]
+pytestmark = [pytest.mark.pr, needed]
 
 PROGRESSES = """
 def main(backend, user_messenger, *, count=20):
@@ -53,39 +44,6 @@ def flow_run(upload: Callable[..., str]) -> UUID:
     state = seen(return_state=True)
     assert state.is_completed()
     return run_id(state)
-
-
-class Browser:
-    """A headless Chromium; pictures go to a folder if PREFECT_RUNTIME_TEST_PICTURES names one."""
-
-    def __init__(self, server_url: str, profile: Path) -> None:
-        self._base = server_url.removesuffix("/api")
-        self._profile = profile
-
-    def _run(self, path: str, *more: str) -> str:
-        assert CHROMIUM is not None
-        command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions", "--disable-component-update",
-            f"--user-data-dir={self._profile}", "--hide-scrollbars", "--window-size=1440,1600",
-            "--virtual-time-budget=15000", *more, f"{self._base}{path}",
-        ]  # fmt: skip
-        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
-
-    def text(self, path: str) -> str:
-        """Return what a page says, without markup."""
-        page = re.sub(r"<(script|style)\b.*?</\1>", " ", self._run(path, "--dump-dom"), flags=re.DOTALL)
-        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-
-    def html(self, path: str) -> str:
-        """Return a page's markup."""
-        return self._run(path, "--dump-dom")
-
-    def picture(self, path: str, name: str) -> None:
-        """Keep a picture of a page, for people."""
-        folder = os.environ.get("PREFECT_RUNTIME_TEST_PICTURES")
-        if folder:
-            self._run(path, f"--screenshot={Path(folder, name)}")
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +84,33 @@ def test_the_histogram_is_a_picture_on_its_page(browser: Browser, flow_run: UUID
         lambda: 'src="data:image/png;base64,' in browser.html(page), seconds=PATIENCE_SECONDS, what="the picture"
     )
     browser.picture(page, "histogram.png")
+
+
+def test_the_runs_log_tells_the_jobs_story(browser: Browser, flow_run: UUID) -> None:
+    page = f"/v2/runs/flow-run/{flow_run}?tab=Logs"
+    wanted = ["submitted (sampler on aer_simulator)", "DONE on aer_simulator", "interim result 1"]  # the first rows
+    told = lambda: all(word in browser.text(page) for word in wanted)  # noqa: E731
+    eventually(told, seconds=PATIENCE_SECONDS, what=f"{wanted} in the log")
+    browser.picture(page, "log.png")
+
+
+def test_the_blocks_form_says_what_each_field_means_and_hides_the_token(browser: Browser) -> None:
+    fields = RuntimeCredentials.model_fields
+    titles = [str(field.title) for field in fields.values()]
+    meanings = [str(field.description) for field in fields.values()]
+    page = "/v2/blocks/catalog/quantum-runtime-credentials/create"
+
+    def everything_is_there() -> bool:
+        text = browser.text(page)
+        return [word for word in titles + meanings if re.sub(r"[`\s]+", " ", word) not in text] == []
+
+    eventually(everything_is_there, seconds=PATIENCE_SECONDS, what="all fields with their descriptions")
+    assert 'type="password"' in browser.html(page)
+    browser.picture(page, "block.png", height=2600)
+
+
+def test_a_saved_blocks_page_shows_no_token(browser: Browser) -> None:
+    document = RuntimeCredentials(channel="classic", url="http://127.0.0.1:1", token="a-secret-token").save("seen")
+    page = f"/v2/blocks/block/{document}"
+    eventually(lambda: "127.0.0.1:1" in browser.text(page), seconds=PATIENCE_SECONDS, what="the block's page")
+    assert "a-secret-token" not in browser.html(page)
