@@ -1,6 +1,6 @@
 """Hooks for running tests in several processes side by side (pytest-xdist), which most of them spend waiting.
 
-Whoever needs the same server stays in one process; the end-to-end tests share two, those of other folders go by file.
+Whoever needs the same server stays in one process; the end-to-end tests share three, those of other folders go by file.
 A test that measures time is marked `alone`: it begins when no other runs, and no other begins before it has ended.
 """
 
@@ -16,9 +16,13 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-OUTSIDE = ("cancelled", "deferral", "killed", "timeouts")
-"""In the names of end-to-end tests whose flows run in processes of their own. They take half of the time of all, most
-of it waiting for those; so they get a server of their own, beside the others."""
+END_TO_END = {
+    "outside": ("cancelled", "deferral", "killed", "timeouts", "many_workers"),
+    "scripts": ("bell_state", "deployments", "flows", "notebook", "page", "readme", "dask", "cli"),
+}
+"""Words in the names of end-to-end tests that share a server of their own, beside that of all others: of flows that run
+in processes of their own, and of what people run and look at. Each of the three takes about as long as the others, most
+of it waiting."""
 
 DOOR, ROOM = Path(__file__), Path(__file__).with_name("conftest.py")
 
@@ -30,7 +34,8 @@ class ByServer(LoadScopeScheduling):
         path = nodeid.partition("::")[0]
         if "tests/e2e/" not in path:
             return path
-        return "e2e, outside" if any(word in path for word in OUTSIDE) else "e2e"
+        name = path.rpartition("/")[2]
+        return next((group for group, words in END_TO_END.items() if any(word in name for word in words)), "e2e")
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Hand out again what a dead process has left, but not the test it died in; return that one.
