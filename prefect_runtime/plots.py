@@ -1,8 +1,8 @@
 """Pictures for image artifacts. Needs the extra `plots` (matplotlib); used by the tasks on demand only, and by flows.
 
-    histogram   a sampler's counts
-    axes        a figure that looks like the others here, to draw on
-    Picture     shows figures as one image artifact of the run, also while a job goes on
+histogram   a sampler's counts
+axes        a figure that looks like the others here, to draw on; `panels` several side by side
+Picture     shows figures as one image artifact of the run, also while a job goes on
 """
 
 from __future__ import annotations
@@ -86,16 +86,25 @@ def axes(title: str, x: str = "", y: str = "", *, size: tuple[float, float] = (7
     Raises:
         ConfigurationError: matplotlib is missing.
     """
+    figure, (only,) = panels([title], x, y, size=size)
+    return figure, only
+
+
+def panels(
+    titles: Sequence[str], x: str = "", y: str = "", *, size: tuple[float, float] = (4.0, 4.0)
+) -> tuple[Figure, list[Axes]]:
+    """Return a new figure with panels side by side, one for each title; `size` is that of one. See `axes`."""
     check_installed()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    drawn: Axes = figure.add_subplot()
-    drawn.set_title(title, fontsize=11)
-    drawn.set_xlabel(x)
-    drawn.set_ylabel(y)
-    drawn.spines[["top", "right"]].set_visible(False)
-    return figure, drawn
+    figure = Figure(figsize=(size[0] * len(titles), size[1]), layout="constrained")
+    row = [figure.add_subplot(1, len(titles), number) for number in range(1, len(titles) + 1)]
+    for drawn, title in zip(row, titles, strict=True):
+        drawn.set_title(title, fontsize=11)
+        drawn.set_xlabel(x)
+        drawn.spines[["top", "right"]].set_visible(False)
+    row[0].set_ylabel(y)
+    return figure, row
 
 
 class Picture:
