@@ -140,7 +140,7 @@ def earlier_runs(key: str) -> list[tuple[datetime, list[Row]]]:
         )
     # A run that is executed again does not compare itself with itself.
     others = [version for version in reversed(versions) if str(version.flow_run_id) != flow_run.id]
-    return [(version.created, json.loads(version.data)) for version in others]
+    return [(version.created, json.loads(str(version.data))) for version in others if version.created]
 
 
 def trend(runs: Sequence[tuple[datetime, list[Row]]]) -> Figure:
@@ -152,7 +152,14 @@ def trend(runs: Sequence[tuple[datetime, list[Row]]]) -> Figure:
         axes.plot(*zip(*of_one, strict=True), "o-", markersize=4, label=name)
     flagged = [(when, row["success"]) for when, row in rows if row["drift"]]
     if flagged:
-        axes.scatter(*zip(*flagged, strict=True), s=140, facecolors="none", edgecolors="crimson", label="drift")
+        axes.scatter(
+            [when for when, _ in flagged],
+            [y for _, y in flagged],
+            s=140,
+            facecolors="none",
+            edgecolors="crimson",
+            label="drift",
+        )
     axes.tick_params(axis="x", labelrotation=30)
     axes.legend()
     return figure

@@ -79,7 +79,7 @@ def runner(name: Literal["threads", "dask"]) -> TaskRunner[Any]:
     """Return the task runner of that name."""
     if name == "threads":
         return ThreadPoolTaskRunner()
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
 
@@ -90,7 +90,7 @@ def sweep_on(credentials: str, backends: tuple[str, ...], precision: float) -> d
     pubs = [(bell_pair(), "ZZ", GRID)]
     jobs = run_estimator.map(credentials, unmapped(pubs), backend=backends, precision=precision)
     wait_for_final_state.map(credentials, jobs).wait()
-    return dict(zip(backends, jobs.result(), strict=True))
+    return {name: str(job) for name, job in zip(backends, jobs.result(), strict=True)}
 
 
 def correlations_of(credentials: str, jobs: Sequence[str]) -> NDArray[np.float64]:
@@ -106,7 +106,7 @@ def tell_costs(
     found = find_jobs(credentials, flow_run_id=flow_run.root_flow_run_id, limit=None)
     seconds = {job["job_id"]: job["usage_seconds"] or 0.0 for job in found}
     costs = {way: sum(seconds[job] for job in jobs) for way, jobs in ways.items()}
-    table = [
+    table: list[dict[str, Any]] = [
         {"way": way, "jobs": len(jobs), "QPU seconds": round(costs[way], 2), "S": round(chsh(correlations[way]), 3)}
         for way, jobs in ways.items()
     ]
