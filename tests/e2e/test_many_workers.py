@@ -129,7 +129,8 @@ def test_a_worker_that_dies_costs_no_flow_run_and_no_second_job_and_little_time(
     record_property(
         "figures",
         f"{count} flow runs: {two:.0f} s with two workers, {three:.0f} s with three of which one died after "
-        f"{killed.after_seconds:.0f} s; it held {len(lost)}, scheduled again {min(again):.0f} to {max(again):.0f} s later",
+        f"{killed.after_seconds:.0f} s; it held {len(lost)}, "
+        f"scheduled again {min(again):.0f} to {max(again):.0f} s later",
     )
     assert [run.run_count for run in lost] == [2] * len(lost)
     assert sum(run.run_count for run in runs) == count + len(lost), "nothing else was executed twice"
