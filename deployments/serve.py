@@ -27,6 +27,11 @@ AT_A_TIME = 4
 
 SCHEDULES = {
     "bell_state": None,
+    "vqe": None,
+    "parameter_sweep": None,
+    "backend_health": "0 6 * * *",
+    "nightly_regression": "30 2 * * *",
+    "random_numbers": None,
 }
 """The flows, each in the file of its name, and when they run by themselves: a time of `cron`, or None."""
 
