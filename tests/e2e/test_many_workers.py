@@ -161,10 +161,11 @@ class Killed:
         process.suspend()  # it starts no other now
         beneath = process.children(recursive=True)
         pids = {one.pid for one in beneath}
-        self.held = [run.id for run in runs if not _is_final(run) and self._lab.began_in(run.id) in pids]
-        if not self.held:
+        held = [run.id for run in runs if not _is_final(run) and self._lab.began_in(run.id) in pids]
+        if len(held) < 2:  # as many as it may hold
             process.resume()
             return
+        self.held = held
         for one in [process, *beneath]:
             os.kill(one.pid, signal.SIGKILL)
         self.at = datetime.now().astimezone()
