@@ -1,4 +1,4 @@
-"""Sampler tasks on the Dask cluster of an address: `python dask_throughput.py ADDRESS COUNT MACHINES`; prints seconds."""
+"""Sampler tasks on a Dask cluster: `python dask_throughput.py ADDRESS COUNT MACHINES` prints the seconds they took."""
 
 from __future__ import annotations
 
