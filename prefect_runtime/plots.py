@@ -1,16 +1,28 @@
-"""Pictures of results, for image artifacts. Needs the extra `plots` (matplotlib); used by the tasks on demand only."""
+"""Pictures for image artifacts. Needs the extra `plots` (matplotlib); used by the tasks on demand only, and by flows.
+
+    histogram   a sampler's counts
+    axes        a figure that looks like the others here, to draw on
+    Picture     shows figures as one image artifact of the run, also while a job goes on
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec
+from uuid import UUID
 
 from prefect_runtime.wire.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 MAX_OUTCOMES = 32
 """Bars that can still be read; of more outcomes the most frequent are shown, and the rest is one bar."""
@@ -18,6 +30,7 @@ MAX_OUTCOMES = 32
 MAX_PANELS = 4
 BAR_COLOUR = "#2d6df6"
 DOTS_PER_INCH = 120
+SECONDS_BETWEEN_PICTURES = 2.0
 
 
 def check_installed() -> None:
@@ -59,6 +72,89 @@ def data_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def axes(title: str, x: str = "", y: str = "", *, size: tuple[float, float] = (7.0, 4.0)) -> tuple[Figure, Axes]:
+    """Return a new figure and its axes, to draw on.
+
+    Args:
+        title: What is seen, in one line.
+        x: What goes to the right, with its unit.
+        y: What goes up, with its unit.
+        size: Width and height, in inches.
+
+    Raises:
+        ConfigurationError: matplotlib is missing.
+    """
+    check_installed()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    drawn: Axes = figure.add_subplot()
+    drawn.set_title(title, fontsize=11)
+    drawn.set_xlabel(x)
+    drawn.set_ylabel(y)
+    drawn.spines[["top", "right"]].set_visible(False)
+    return figure, drawn
+
+
+class Picture:
+    """One image artifact of the run, drawn anew when there is more to see. Use it as a context manager.
+
+    It is for people: without matplotlib a warning says what to install, and where Prefect's API is out of reach the run
+    goes on without it.
+
+    Args:
+        key: The artifact's key: lower-case letters, digits and dashes.
+        description: What is seen, for the artifact's page.
+    """
+
+    def __init__(self, key: str, description: str) -> None:
+        self.key, self.description = key, description
+        self._artifact: UUID | None = None
+        self._last = float("-inf")
+        self._waiting: Callable[[], Figure] | None = None
+
+    def __enter__(self) -> Picture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._waiting is not None:
+            self._show(self._waiting)
+
+    def draw(self, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Show the figure that ``make(*args, **kwargs)`` returns: now, or soon if one was shown just now.
+
+        It is asked at most every two seconds, and the last time at the end of the ``with``.
+        """
+        self._waiting = lambda: make(*args, **kwargs)
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_PICTURES:
+            self._show(self._waiting)
+
+    def _show(self, make: Callable[[], Figure]) -> None:
+        import httpx
+
+        self._waiting, self._last = None, time.monotonic()
+        try:
+            uri = data_uri(make())
+            self._artifact = self._write(uri)
+        except ConfigurationError as error:
+            self._last = float("inf")  # said once
+            _log.warning("no picture %s: %s", self.key, error)
+        except httpx.HTTPError as error:
+            _log.warning("no picture %s now: Prefect's API gave %s", self.key, type(error).__name__)
+
+    def _write(self, uri: str) -> UUID | None:
+        from prefect.artifacts import create_image_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
+
+        if self._artifact is None:
+            made = create_image_artifact(uri, key=self.key, description=self.description)
+            return made if isinstance(made, UUID) else None
+        with get_client(sync_client=True) as client:  # in its place: Prefect's own function would make another one
+            client.update_artifact(self._artifact, ArtifactUpdate(data=uri))
+        return self._artifact
 
 
 def _counts(result: Any) -> list[tuple[str, Mapping[str, int]]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
 
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
@@ -75,9 +76,7 @@ def stream_results(
         for text in _interim_texts(credentials, job_id, timeout, on_cancel):
             results.append(ResultDecoder.decode(text))
             logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
-            percent = percent_of(results[-1])
-            if percent is not None:
-                progress.show(percent, f"Job {job_id}: {len(results)} interim results")
+            _show(progress, job_id, results[-1], len(results))
     return results
 
 
@@ -86,7 +85,8 @@ def iter_results(
 ) -> Iterator[Any]:
     """Give the interim results of a job as they come, in order, each once. A plain iterator, for a flow's body.
 
-    Also what was published before it began. Ends with the job; who stops earlier leaves the job alone.
+    Also what was published before it began. Ends with the job; who stops earlier leaves the job alone. In a run, a
+    progress artifact shows how far the program is, where its results say so (see `stream_results`).
 
     Args:
         credentials: A block, or the name of a saved one.
@@ -100,7 +100,19 @@ def iter_results(
         InterimResultsUnavailableError: This channel has no stream.
         TransportError: The stream broke and could not be opened again; job and result are not affected.
     """
-    return (ResultDecoder.decode(text) for text in _interim_texts(credentials, job_id, timeout, on_cancel))
+    in_a_run = FlowRunContext.get() is not None or TaskRunContext.get() is not None
+    with Progress() as progress:
+        for count, text in enumerate(_interim_texts(credentials, job_id, timeout, on_cancel), 1):
+            result = ResultDecoder.decode(text)
+            if in_a_run:
+                _show(progress, job_id, result, count)
+            yield result
+
+
+def _show(progress: Progress, job_id: str, result: Any, count: int) -> None:
+    percent = percent_of(result)
+    if percent is not None:
+        progress.show(percent, f"Job {job_id}: {count} interim results")
 
 
 def _interim_texts(
