@@ -152,14 +152,7 @@ def trend(runs: Sequence[tuple[datetime, list[Row]]]) -> Figure:
         axes.plot(*zip(*of_one, strict=True), "o-", markersize=4, label=name)
     flagged = [(when, row["success"]) for when, row in rows if row["drift"]]
     if flagged:
-        axes.scatter(
-            [when for when, _ in flagged],
-            [y for _, y in flagged],
-            s=140,
-            facecolors="none",
-            edgecolors="crimson",
-            label="drift",
-        )
+        axes.plot(*zip(*flagged, strict=True), "o", markersize=12, fillstyle="none", color="crimson", label="drift")
     axes.tick_params(axis="x", labelrotation=30)
     axes.legend()
     return figure

@@ -46,10 +46,20 @@ def deploy(source: str, name: str, *, folder: Path, pool: str, at_most: int | No
 @contextmanager
 def running_worker(pool: str, *, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker of a pool; it must live until the end."""
-    log = folder / "worker.log"
-    with log.open("wb") as sink:
+    with started_worker(pool, folder=folder) as worker:
+        yield worker
+        log = folder / "worker.log"
+        assert worker.poll() is None, f"the worker ended:\n{log.read_text()[-3000:]}"
+
+
+@contextmanager
+def started_worker(
+    pool: str, *options: str, folder: Path, log: str = "worker.log"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a worker of a pool, with options of its command; whether it lives until the end is not asked."""
+    with (folder / log).open("wb") as sink:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool],
+            [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, *options],
             env=os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "0.3"},
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -58,7 +68,6 @@ def running_worker(pool: str, *, folder: Path) -> Iterator[subprocess.Popen[byte
         )
         try:
             yield worker
-            assert worker.poll() is None, f"the worker ended:\n{log.read_text()[-3000:]}"
         finally:
             worker.terminate()
             try:
