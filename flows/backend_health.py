@@ -152,14 +152,8 @@ def trend(runs: Sequence[tuple[datetime, list[Row]]]) -> Figure:
         axes.plot(*zip(*of_one, strict=True), "o-", markersize=4, label=name)
     flagged = [(when, row["success"]) for when, row in rows if row["drift"]]
     if flagged:
-        axes.scatter(
-            [when for when, _ in flagged],
-            [y for _, y in flagged],
-            s=140,
-            facecolors="none",
-            edgecolors="crimson",
-            label="drift",
-        )
+        times, values = zip(*flagged, strict=True)
+        axes.scatter(times, values, s=140, facecolors="none", edgecolors="crimson", label="drift")
     axes.tick_params(axis="x", labelrotation=30)
     axes.legend()
     return figure
