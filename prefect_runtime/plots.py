@@ -1,8 +1,8 @@
 """Pictures for image artifacts. Needs the extra `plots` (matplotlib); used by the tasks on demand only, and by flows.
 
-    histogram   a sampler's counts
-    axes        a figure that looks like the others here, to draw on
-    Picture     shows figures as one image artifact of the run, also while a job goes on
+histogram   a sampler's counts
+axes        a figure that looks like the others here, to draw on; `panels` several side by side
+Picture     shows figures as one image artifact of the run, also while a job goes on
 """
 
 from __future__ import annotations
@@ -86,16 +86,25 @@ def axes(title: str, x: str = "", y: str = "", *, size: tuple[float, float] = (7
     Raises:
         ConfigurationError: matplotlib is missing.
     """
+    figure, (only,) = panels([title], x, y, size=size)
+    return figure, only
+
+
+def panels(
+    titles: Sequence[str], x: str = "", y: str = "", *, size: tuple[float, float] = (4.0, 4.0)
+) -> tuple[Figure, list[Axes]]:
+    """Return a new figure with panels side by side, one for each title; `size` is that of one. See `axes`."""
     check_installed()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    drawn: Axes = figure.add_subplot()
-    drawn.set_title(title, fontsize=11)
-    drawn.set_xlabel(x)
-    drawn.set_ylabel(y)
-    drawn.spines[["top", "right"]].set_visible(False)
-    return figure, drawn
+    figure = Figure(figsize=(size[0] * len(titles), size[1]), layout="constrained")
+    row = [figure.add_subplot(1, len(titles), number) for number in range(1, len(titles) + 1)]
+    for drawn, title in zip(row, titles, strict=True):
+        drawn.set_title(title, fontsize=11)
+        drawn.set_xlabel(x)
+        drawn.spines[["top", "right"]].set_visible(False)
+    row[0].set_ylabel(y)
+    return figure, row
 
 
 class Picture:
@@ -114,6 +123,7 @@ class Picture:
         self._artifact: UUID | None = None
         self._last = float("-inf")
         self._waiting: Callable[[], Figure] | None = None
+        self._given_up = False
 
     def __enter__(self) -> Picture:
         return self
@@ -127,6 +137,8 @@ class Picture:
 
         It is asked at most every two seconds, and the last time at the end of the ``with``.
         """
+        if self._given_up:
+            return
         self._waiting = lambda: make(*args, **kwargs)
         if time.monotonic() - self._last >= SECONDS_BETWEEN_PICTURES:
             self._show(self._waiting)
@@ -139,7 +151,7 @@ class Picture:
             uri = data_uri(make())
             self._artifact = self._write(uri)
         except ConfigurationError as error:
-            self._last = float("inf")  # said once
+            self._given_up = True  # said once
             _log.warning("no picture %s: %s", self.key, error)
         except httpx.HTTPError as error:
             _log.warning("no picture %s now: Prefect's API gave %s", self.key, type(error).__name__)
