@@ -1,8 +1,9 @@
 """64 sampler tasks on a Dask cluster: two machines beside one, each with one core and an embedded runtime of its own.
 
 On two cores the second machine has to share its core with Prefect's server, the flow and Dask's scheduler, which in the
-turn of the one machine have that core for themselves: twice the throughput is not to be had there, and none at all while
-other programs keep both cores busy. So what is asserted is that the second machine does no harm; the figure is reported.
+turn of the one machine have that core for themselves: twice the throughput is not to be had there, and none at all
+while other programs keep both cores busy. So what is asserted is that the second machine does no harm; the figure is
+reported.
 """
 
 from __future__ import annotations
