@@ -81,7 +81,7 @@ def runner(name: Literal["threads", "dask"]) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner()
     from prefect_dask.task_runners import DaskTaskRunner
 
-    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None})
+    return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"})
 
 
 @flow(name="Sweep on each backend")

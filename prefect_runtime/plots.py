@@ -123,6 +123,7 @@ class Picture:
         self._artifact: UUID | None = None
         self._last = float("-inf")
         self._waiting: Callable[[], Figure] | None = None
+        self._given_up = False
 
     def __enter__(self) -> Picture:
         return self
@@ -136,6 +137,8 @@ class Picture:
 
         It is asked at most every two seconds, and the last time at the end of the ``with``.
         """
+        if self._given_up:
+            return
         self._waiting = lambda: make(*args, **kwargs)
         if time.monotonic() - self._last >= SECONDS_BETWEEN_PICTURES:
             self._show(self._waiting)
@@ -148,7 +151,7 @@ class Picture:
             uri = data_uri(make())
             self._artifact = self._write(uri)
         except ConfigurationError as error:
-            self._last = float("inf")  # said once
+            self._given_up = True  # said once
             _log.warning("no picture %s: %s", self.key, error)
         except httpx.HTTPError as error:
             _log.warning("no picture %s now: Prefect's API gave %s", self.key, type(error).__name__)
