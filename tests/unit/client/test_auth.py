@@ -13,6 +13,7 @@ import pytest
 
 from prefect_runtime.client.auth import FixedAccess, IamAccess, LocalAccess, LoginAccess, access_source
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.job import inputs_of
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import Answer
@@ -529,3 +530,28 @@ def test_what_cannot_be_a_jobs_id_is_never_sent(job_id: Any, servers: Servers, c
         with pytest.raises(ConfigurationError):
             call(job_id)
     assert transport.sent == []
+
+
+DIRECT = Credentials(channel="classic", token=KEY, url="https://runtime.example")
+
+
+@pytest.mark.parametrize("job_id", ["../x", "a b", "x" * 65, "", 5])
+def test_a_new_jobs_id_that_cannot_be_one_is_refused(job_id: Any, clock: FakeClock) -> None:
+    """As a `ProtocolError`: it is not known whether there is a job, and it is looked for by its tag."""
+    runtime = client(DIRECT, FakeTransport(lambda sent: (201, {"id": job_id})), clock)
+    with pytest.raises(ProtocolError):
+        runtime.run_job({}, "{}", deadline=Deadline(5, clock))
+
+
+def test_a_part_of_an_answer_is_not_taken_for_all_of_it(clock: FakeClock) -> None:
+    runtime = client(DIRECT, FakeTransport(lambda sent: (206, '"the begin"')), clock)
+    for call in (runtime.results, runtime.logs):
+        with pytest.raises(ProtocolError, match="part"):
+            call("j1")
+
+
+@pytest.mark.parametrize("params", ["no JSON", ["{"], "[" * 300])
+def test_inputs_that_cannot_be_read_are_a_typed_error(params: Any, clock: FakeClock) -> None:
+    runtime = client(DIRECT, FakeTransport(lambda sent: (200, {**JOB, "params": params})), clock)
+    with pytest.raises(QiskitRuntimeError):
+        inputs_of(runtime.job("j1", with_params=True))
