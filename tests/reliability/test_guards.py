@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
     """Run one test with the package that is in a folder: where a process runs, it looks for modules first."""
-    options = ["-q", "-n", "0", "-x", "-p", "no:cacheprovider", f"--basetemp={folder / 'tmp'}"]
+    options = ["-q", "-x", "-o", "addopts=", "-p", "no:cacheprovider", f"--basetemp={folder / 'tmp'}"]
     where = ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", f"{ROOT}/tests/{test}"]
     command = [sys.executable, "-m", "pytest", *options, *where]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -272,3 +272,11 @@ def test_what_names_no_moment_is_a_protocol_error_with_a_short_message(text: str
 def test_a_document_whose_id_cannot_be_one_is_refused(job_id: str) -> None:
     with pytest.raises(ProtocolError, match="id"):
         JobDocument.parse({"id": job_id, "status": "Running"})
+
+
+def test_a_status_word_of_any_length_makes_no_long_message() -> None:
+    document = JobDocument.parse({"id": "j1", "status": "x" * 5000})
+    with pytest.raises(UnknownJobStatusError) as caught:
+        document.known_status()
+    assert len(str(caught.value)) < 500
+    assert caught.value.word == "x" * 5000
