@@ -15,11 +15,17 @@ from typing import Protocol
 from urllib.parse import urlencode
 
 from prefect_runtime.client import discovery, instances
-from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.credentials import Credentials, check_url
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.client.signing import signed_in, taken, text_in
 from prefect_runtime.client.transport import Transport
-from prefect_runtime.wire.errors import AuthenticationError, ConnectFailedError, ProtocolError, QiskitRuntimeError
+from prefect_runtime.wire.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectFailedError,
+    ProtocolError,
+    QiskitRuntimeError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +33,7 @@ API_VERSION = "2026-04-15"  # what qiskit-ibm-runtime 0.48 and newer pins
 SHORTEST_SECRET = 16  # a header's value below that (a version, a date) is no secret
 REFRESH_AT = 0.8  # of a token's life, as IBM's own client does
 EXPIRY_MARGIN_SECONDS = 10.0  # before its end a token counts as over: ibm_cloud_sdk_core's value
+LONGEST_LIFE_SECONDS = 86_400.0
 RENEW_AGAIN_SECONDS = 10.0  # between two tries to renew a token that still opens
 SIGN_IN_SECONDS = 10.0  # one try may take so long; a service that hangs must leave time for another
 
@@ -202,6 +209,12 @@ class LoginAccess(_CachedAccess):
             runtime = runtime.get(name) if isinstance(runtime, dict) else None
         if not isinstance(runtime, str):
             raise ProtocolError("The login service names no runtime for this account; set url.", retryable=False)
+        try:
+            check_url("runtime", runtime)
+        except ConfigurationError as error:
+            raise ProtocolError(
+                f"The login service names a runtime that is not used. {error}", retryable=False
+            ) from None
         return Access(_base(runtime), headers)
 
 
@@ -262,7 +275,9 @@ class IamAccess(_CachedAccess):
         )
         token = text_in(taken(answer, "IAM", self._credentials.secrets), "access_token")
         said = answer.json().get("expires_in")
-        life = float(said) if isinstance(said, int | float) else 3600.0
+        # Nothing that is no time, and no longer than a day: a token's life ends, whatever is said of it.
+        known = isinstance(said, int | float) and 0 < said < math.inf
+        life = float(min(said, LONGEST_LIFE_SECONDS)) if known else 3600.0
         self._old_at, self._over_at = asked_at + REFRESH_AT * life, asked_at + life - EXPIRY_MARGIN_SECONDS
         return token
 

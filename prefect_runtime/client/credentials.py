@@ -49,11 +49,15 @@ class Credentials:
         if self.channel not in ("local", "ibm_quantum_platform", "classic"):
             raise ConfigurationError(f"channel: {self.channel!r} is none of local, ibm_quantum_platform, classic.")
         for name in ("url", "auth_url"):
-            _check_url(name, getattr(self, name))
+            check_url(name, getattr(self, name))
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
             raise ConfigurationError("token: must be printable ASCII without spaces (a line break in it?).")
         if self.instance is not None and not self._is_instance(self.instance):
             raise ConfigurationError("instance: must be printable ASCII (a line break in it?).")
+        if self.has_crn and not is_crn(self.instance or ""):
+            raise ConfigurationError(
+                "instance: is no CRN (crn:v1:…): its region, the sixth field, has other characters."
+            )
         if self.api_version is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.api_version):
             raise ConfigurationError("api_version: must be a date like 2026-04-15.")
         if self.channel == "local":
@@ -90,7 +94,18 @@ class Credentials:
         return tuple(value for value in (self.token, self.instance) if value)
 
 
-def _check_url(name: str, url: str | None) -> None:
+def is_crn(text: str) -> bool:
+    """Tell whether this can be the CRN of an instance. It goes into a header, and its region into a host's name."""
+    region = (text.split(":") + [""] * 6)[5]
+    return bool(re.fullmatch(r"crn:[\x21-\x7e]+", text) and re.fullmatch(r"[a-z0-9-]*", region))
+
+
+def check_url(name: str, url: str | None) -> None:
+    """Refuse a URL that no token may go to.
+
+    Raises:
+        ConfigurationError: It is; the message names the field.
+    """
     if url is None:
         return
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.credentials import Credentials, is_crn
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.signing import taken
 from prefect_runtime.client.transport import Transport
@@ -42,6 +42,8 @@ def look_up(credentials: Credentials, transport: Transport, token: str, deadline
         raise ProtocolError("The answer of the resource controller has no list of resources.")
     named = [one for one in resources if isinstance(one, dict) and one.get("name") == name]
     found = {crn for one in named if isinstance(crn := one.get("crn"), str) and crn.split(":")[4:5] == [SERVICE]}
+    if not all(map(is_crn, found)):
+        raise ProtocolError("The resource controller gave a CRN that cannot be one.", retryable=False)
     if len(found) == 1:
         return found.pop()
     said = (

@@ -6,6 +6,7 @@ is never made up, a deadline is exact, a failed poll ends nothing.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from prefect_runtime.wire.errors import (
     ConfigurationError,
     InterimResultsUnavailableError,
     JobTimeoutError,
+    ProtocolError,
     QiskitRuntimeError,
     ResultLostError,
     RuntimeInvalidStateError,
@@ -126,7 +128,10 @@ class RuntimeJob:
         if self._creation_date is None:
             self._creation_date = (self._document or self._refresh()).created
         moment = parse_time(self._creation_date)
-        return None if moment is None else moment.astimezone()
+        try:
+            return None if moment is None else moment.astimezone()
+        except (ValueError, OverflowError, OSError):  # the first or last day there is, in our zone
+            raise ProtocolError("Not a timestamp of this age.", job_id=self._job_id) from None
 
     # How it is
 
@@ -445,5 +450,8 @@ def _deliver(stream: InterimStream, job_id: str, callback: Callable[[str, Any], 
 
 def inputs_of(document: JobDocument) -> dict[str, Any]:
     """Return a job's inputs as they came back from the server, decoded by the same safe rules as results."""
-    value = decode(document.inputs_json())
+    try:
+        value = decode(document.inputs_json())
+    except json.JSONDecodeError:
+        raise ProtocolError(f"The inputs of job {document.id} are not JSON.", job_id=document.id) from None
     return value if isinstance(value, dict) else {}

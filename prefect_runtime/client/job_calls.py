@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, new_id, nothing, object_in, path_of
+from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, new_job_id, nothing, object_in, path_of_job
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import (
@@ -46,7 +46,7 @@ class JobCalls(Line):
             ProtocolError: An answer without an id: it is not known whether the job exists.
         """
         body = f'{json.dumps(dict(request))[:-1]}, "params": {params}}}'  # the params are JSON text already
-        return self._ask("POST", "/jobs", new_id, body=body.encode(), retry=ONCE, deadline=deadline)
+        return self._ask("POST", "/jobs", new_job_id, body=body.encode(), retry=ONCE, deadline=deadline)
 
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
         """Return what the server says of a job; `patient` False asks once, for callers with a loop of their own."""
@@ -59,7 +59,7 @@ class JobCalls(Line):
 
         params = [] if with_params else [("exclude_params", "true")]
         retry = PATIENT if patient else ONCE
-        return self._ask("GET", path_of("jobs", job_id), read, params=params, retry=retry, job_id=job_id)
+        return self._ask("GET", path_of_job(job_id), read, params=params, retry=retry, job_id=job_id)
 
     def jobs(
         self,
@@ -117,7 +117,7 @@ class JobCalls(Line):
             raise ProtocolError("The result came garbled or cut off.", job_id=job_id)
 
         try:
-            return self._ask("GET", path_of("jobs", job_id, "results"), read, job_id=job_id, deadline=within)
+            return self._ask("GET", path_of_job(job_id, "results"), read, job_id=job_id, deadline=within)
         except RuntimeInvalidStateError:  # 409: not yet
             return None
 
@@ -139,7 +139,7 @@ class JobCalls(Line):
             return answer.text
 
         def ask() -> str | None:
-            path = path_of("jobs", job_id, "results")
+            path = path_of_job(job_id, "results")
             try:
                 return self._ask("GET", path, read, retry=ONCE, job_id=job_id, deadline=within, keep=keep)
             except RuntimeInvalidStateError:  # 409: not yet
@@ -156,11 +156,11 @@ class JobCalls(Line):
             return [value if isinstance(value, str) else json.dumps(value) for value in list_in(answer.json(), "")]
 
         retry = PATIENT if patient else ONCE
-        return self._ask("GET", path_of("jobs", job_id, "interim_results"), read, retry=retry, job_id=job_id)
+        return self._ask("GET", path_of_job(job_id, "interim_results"), read, retry=retry, job_id=job_id)
 
     def logs(self, job_id: str) -> str:
         """Return a job's log: standard output and error."""
-        return self._ask("GET", path_of("jobs", job_id, "logs"), lambda answer: answer.text, job_id=job_id)
+        return self._ask("GET", path_of_job(job_id, "logs"), lambda answer: answer.text, job_id=job_id)
 
     def logs_from(self, job_id: str, start: int) -> tuple[bytes, int]:
         """Return what a job's log has from byte `start` on, and how many bytes it has in all, as far as that is known.
@@ -181,7 +181,7 @@ class JobCalls(Line):
 
         headers = {"Range": f"bytes={start}-"}
         try:
-            return self._ask("GET", path_of("jobs", job_id, "logs"), read, job_id=job_id, headers=headers)
+            return self._ask("GET", path_of_job(job_id, "logs"), read, job_id=job_id, headers=headers)
         except ApiError as error:
             if error.status_code != 416:
                 raise
@@ -189,7 +189,7 @@ class JobCalls(Line):
 
     def metrics(self, job_id: str) -> Mapping[str, Any]:
         """Return a job's timestamps and usage."""
-        return self._ask("GET", path_of("jobs", job_id, "metrics"), object_in, job_id=job_id)
+        return self._ask("GET", path_of_job(job_id, "metrics"), object_in, job_id=job_id)
 
     def cancel(self, job_id: str) -> None:
         """Ask for a job's end.
@@ -205,7 +205,7 @@ class JobCalls(Line):
             try:
                 # Half of the time: of a server that hangs once, there must be some left to ask again.
                 once = deadline.at_most(self.request_timeout / 2)
-                self._ask("POST", path_of("jobs", job_id, "cancel"), nothing, retry=ONCE, job_id=job_id, deadline=once)
+                self._ask("POST", path_of_job(job_id, "cancel"), nothing, retry=ONCE, job_id=job_id, deadline=once)
             except (AnswerLostError, ServerError):
                 lost = True
                 raise
@@ -218,7 +218,7 @@ class JobCalls(Line):
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job that is final."""
-        self._ask("DELETE", path_of("jobs", job_id), nothing, job_id=job_id)
+        self._ask("DELETE", path_of_job(job_id), nothing, job_id=job_id)
 
 
 def _is_sound(answer: Answer) -> bool:

@@ -22,6 +22,7 @@ from prefect_runtime.wire.errors import (
     ConnectFailedError,
     ProtocolError,
 )
+from prefect_runtime.wire.models import is_id
 
 T = TypeVar("T")
 
@@ -91,6 +92,8 @@ class Line:
             answer = self._transport.exchange(
                 method, url, deadline=deadline, headers=sent, params=params, body=body, **more
             )
+            if answer.status == 206 and "Range" not in sent:
+                raise ProtocolError(f"{method} {path}: a part came of what was asked for whole.", job_id=job_id)
             if answer.status >= 300:
                 secrets = (*self.credentials.secrets, *access.secrets)
                 raise refused(answer, f"{method} {path}", kind=kind, job_id=job_id, secrets=secrets)
@@ -123,11 +126,22 @@ def segment(text: str) -> str:
     """Return a text as one segment of a path; what comes from outside can never climb out of it.
 
     Raises:
-        ConfigurationError: Empty, or "." or "..".
+        ConfigurationError: Empty, or "." or "..", or no text that can be sent.
     """
-    if not isinstance(text, str) or text in ("", ".", ".."):
-        raise ConfigurationError(f"Not an id: {text!r}.")
+    if not isinstance(text, str) or text in ("", ".", "..") or not text.isprintable():
+        raise ConfigurationError(f"Not an id: {text!r:.80}.")
     return quote(text, safe="")
+
+
+def path_of_job(job_id: str, *segments: str) -> str:
+    """Return a job's path, or one below it.
+
+    Raises:
+        ConfigurationError: That cannot be the id of a job; nothing was sent.
+    """
+    if not is_id(job_id):
+        raise ConfigurationError(f"Not the id of a job: {job_id!r:.80}. It has letters, digits, - and _ only.")
+    return path_of("jobs", job_id, *segments)
 
 
 def list_in(value: Any, name: str) -> list[Any]:
@@ -145,8 +159,16 @@ def nothing(answer: Answer) -> None:
 def new_id(answer: Answer) -> str:
     """Return the id of what was made."""
     value = object_in(answer).get("id")
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not value.isprintable():
         raise ProtocolError("The server took the request but gave no id.")
+    return value
+
+
+def new_job_id(answer: Answer) -> str:
+    """Return the id of the job that was made."""
+    value = new_id(answer)
+    if not is_id(value):
+        raise ProtocolError("The server took the request but gave an id that cannot be one.")
     return value
 
 

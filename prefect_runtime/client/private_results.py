@@ -41,7 +41,7 @@ class PrivateResult:
         self._client = client
         self._job_id = job_id
         self._folder = folder or home() / "private-results"
-        self._whole = self._folder / f"{name}.json"
+        self._name = name
         self._part = self._folder / f"{name}.{os.getpid()}.part"
 
     def fetch(self, deadline: Deadline) -> str | None:
@@ -51,10 +51,36 @@ class PrivateResult:
             ConfigurationError: It could not be kept; nothing was read.
             ResultLostError: The read broke off. What came is kept; the message says where.
         """
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return self._whole.read_text("utf-8")
+        kept = self._kept()
+        if kept is not None:
+            return kept
         with self._opened() as part:
             return self._read_into(part, deadline)
+
+    def _kept(self) -> str | None:
+        """Return the result as it was kept; the hash in the file's name tells that it is that.
+
+        Raises:
+            ResultLostError: It is not any more.
+        """
+        for file in self._folder.glob(f"{self._name}.*.json"):
+            try:
+                data = file.read_bytes()
+            except OSError as error:
+                raise ResultLostError(
+                    f"Job {self._job_id}: its result is in {file}, which cannot be read ({error.strerror}).",
+                    job_id=self._job_id,
+                ) from None
+            if file.name == self._name_of(data):
+                return data.decode("utf-8", errors="replace")
+            raise ResultLostError(
+                f"Job {self._job_id}: its result was kept in {file}, which is not what was written.",
+                job_id=self._job_id,
+            )
+        return None
+
+    def _name_of(self, data: bytes) -> str:
+        return f"{self._name}.{hashlib.sha256(data).hexdigest()}.json"
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -91,7 +117,8 @@ class PrivateResult:
         if text is not None:
             try:
                 os.fsync(part)
-                self._part.rename(self._whole)
+                self._part.rename(self._folder / self._name_of(self._part.read_bytes()))
+                _sync_folder(self._folder)
             except OSError as error:  # it is here: hand it on
                 _log.warning("job %s: its result is not kept on disk (%s)", self._job_id, error.strerror)
         return text
@@ -111,3 +138,12 @@ class PrivateResult:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - file.stat().st_mtime > KEPT_SECONDS:
                     file.unlink()
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,6 +26,8 @@ from prefect_runtime.wire.errors import (
     ServerError,
     SessionNotFoundError,
 )
+from prefect_runtime.wire.json_text import read_json
+from prefect_runtime.wire.models import is_id
 
 _NOT_FOUND: Mapping[str, type[ApiError]] = {
     "job": RuntimeJobNotFound,
@@ -95,7 +96,7 @@ def _conflict(message: str, said: Mapping[str, str], what: str, kind: str, job_i
     if kind == "program":
         return RuntimeDuplicateProgramError(message, status_code=409, code=said["code"])
     if what == "POST /jobs":
-        if said["id"]:
+        if is_id(said["id"]):
             return JobExistsError(message, job_id=said["id"])
         return ApiError(message, status_code=409, code=said["code"], solution=said["solution"], trace=said["trace"])
     return RuntimeInvalidStateError(message, job_id=job_id)
@@ -104,7 +105,7 @@ def _conflict(message: str, said: Mapping[str, str], what: str, kind: str, job_i
 def _read(answer: Answer) -> dict[str, str]:
     """Find what the server says, in the shape of either dialect; a body that is no JSON is the message itself."""
     try:
-        body = json.loads(answer.body)
+        body = read_json(answer.body)
     except (ValueError, RecursionError):
         body = {"message": answer.text}
     body = body if isinstance(body, dict) else {}

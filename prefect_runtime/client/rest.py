@@ -13,7 +13,7 @@ from prefect_runtime.client.auth import Access
 from prefect_runtime.client.backend_calls import BackendCalls
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job_calls import JobCalls
-from prefect_runtime.client.line import REQUEST_SECONDS, segment
+from prefect_runtime.client.line import REQUEST_SECONDS, path_of_job
 from prefect_runtime.client.monitor import JobMonitor
 from prefect_runtime.client.program_calls import ProgramCalls
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
@@ -92,7 +92,7 @@ class RuntimeClient(JobCalls, BackendCalls, ProgramCalls, SessionCalls):
                 job_id=job_id,
             )
         query = f"?after={after}" if self.has_feed else ""
-        return self._open(f"/stream/jobs/{segment(job_id)}{query}")
+        return self._open(f"/stream{path_of_job(job_id)}{query}")
 
     def open_feed(self) -> Socket:
         """Open the stream of all jobs' status changes (embedded runtime only)."""

@@ -12,6 +12,7 @@ from typing import Any
 from prefect_runtime.client.line import ONCE, Line, nothing, object_in, path_of
 from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import ProtocolError
+from prefect_runtime.wire.models import is_id
 
 
 class SessionCalls(Line):
@@ -30,7 +31,7 @@ class SessionCalls(Line):
 
         def read(answer: Answer) -> Mapping[str, Any]:
             document = object_in(answer)
-            if not isinstance(document.get("id"), str) or not document["id"]:
+            if not is_id(document.get("id")):
                 raise ProtocolError("The server opened a session but gave no id.")
             return document
 

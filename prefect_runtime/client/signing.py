@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -66,6 +67,9 @@ def taken(answer: Answer, service: str, secrets: Sequence[str]) -> Answer:
     )
 
 
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
+
+
 def text_in(answer: Answer, name: str) -> str:
     """Return a text that a sign-in service's answer must have.
 
@@ -74,6 +78,6 @@ def text_in(answer: Answer, name: str) -> str:
     """
     document = answer.json()
     value = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(value, str) or not value:
-        raise ProtocolError(f"The sign-in answer has no {name!r}.")
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ProtocolError(f"The sign-in answer has no {name!r} that a header can take.")
     return value

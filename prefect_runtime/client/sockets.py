@@ -1,7 +1,7 @@
 """One WebSocket connection, of which we only read. Used by streaming.py, feed.py and rest.py.
 
-The only home of websocket-client, which is imported when the first socket is opened. What a frame means is decided by
-the close code: a library version that calls a normal close an error changes nothing here.
+With websocket_limits.py the only home of websocket-client, which is imported when the first socket is opened. What a
+frame means is decided by the close code: a library version that calls a normal close an error changes nothing here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,6 @@ SWITCHING_PROTOCOLS = 101  # RFC 6455, section 1.3
 NORMAL = 1000
 ABNORMAL = 1006
 PING_SECONDS = 30.0  # silence after which we ask whether the other side is there
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,14 @@ class Socket:
         """
         import websocket
 
+        from prefect_runtime.client.websocket_limits import DRIVER_ERRORS, LimitedWebSocket
+
         where = url.partition("?")[0]
         try:
             connection = websocket.create_connection(
                 "ws" + url.removeprefix("http"),
                 timeout=max(0.1, min(10.0, deadline.remaining())),
+                class_=partial(LimitedWebSocket, deadline=deadline),
                 header=[f"{name}: {value}" for name, value in headers.items()],
                 sslopt=_tls(options.verify),
                 redirect_limit=0,  # a redirect would carry our headers to another host
@@ -68,7 +71,7 @@ class Socket:
             )
         except websocket.WebSocketBadStatusException as error:
             raise _handshake_refused(where, error.status_code) from None
-        except (websocket.WebSocketException, OSError, ValueError) as error:
+        except DRIVER_ERRORS as error:
             raise ConnectFailedError(f"{where}: the stream could not be opened ({type(error).__name__}).") from None
         if connection.getstatus() != SWITCHING_PROTOCOLS:  # 1.8 takes a redirect that it may not follow for a stream
             connection.shutdown()
@@ -151,7 +154,9 @@ def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
     return options
 
 
-def _handshake_refused(where: str, status: int) -> QiskitRuntimeError:
+def _handshake_refused(where: str, status: int | None) -> QiskitRuntimeError:
+    if status is None or status < 300:
+        return StreamClosedError(f"{where}: the answer to the handshake is none.", close_code=ABNORMAL)
     message = f"{where}: the stream was refused ({status})."
     if status == 401:
         return AuthenticationError(f"{message} The token is wrong or has expired.", status_code=401)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import queue
 import threading
@@ -22,6 +21,7 @@ from prefect_runtime.wire.errors import (
     StreamClosedError,
     TransportError,
 )
+from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
 _log = logging.getLogger(__name__)
@@ -322,7 +322,7 @@ def _is_acknowledgement(text: str, job_id: str) -> bool:
     if job_id in text and "listening" in text.lower():
         return True
     try:
-        json.loads(text)
+        read_json(text)
     except (ValueError, RecursionError):
         return True
     return False

@@ -6,7 +6,6 @@ Errors are raised ``from None``, because an exception of requests carries the re
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,11 @@ from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.timed_http import READ_SECONDS, TimedAdapter, current_deadline
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
+from prefect_runtime.wire.json_text import read_json
 
 MAX_ANSWER_BYTES = 1024 * 1024 * 1024
+MAX_REFUSAL_BYTES = 64 * 1024
+"""Of an answer that refuses, no more is read."""
 CONNECT_SECONDS = 5.0
 _CHUNK = 256 * 1024
 _POOL = 32  # connections kept per host: threads that submit or fetch at the same time
@@ -48,19 +50,30 @@ class Answer:
         """Return the body's JSON value.
 
         Raises:
-            ProtocolError: The body is not JSON.
+            ProtocolError: The body is not JSON, or such as nobody means (`read_json`).
         """
         try:
-            return json.loads(self.body)
+            return read_json(self.body)
         except (ValueError, RecursionError):
             raise ProtocolError(f"The server's answer ({self.status}) should be JSON and is not.") from None
 
 
-class Transport:
-    """A pool of connections with one account's TLS and proxy settings. Safe to share between threads."""
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        """Say that there is none: to see where a redirect leads, requests would read its whole body, however long."""
+        return
 
-    def __init__(self, credentials: Credentials) -> None:
-        session = requests.Session()
+
+class Transport:
+    """A pool of connections with one account's TLS and proxy settings. Safe to share between threads.
+
+    Args:
+        credentials: The account.
+        max_answer_bytes: Of a longer answer nothing is handed on.
+    """
+
+    def __init__(self, credentials: Credentials, *, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+        session = _Session()
         session.trust_env = False
         session.verify = credentials.verify
         session.proxies = dict(credentials.proxies or {})
@@ -71,6 +84,7 @@ class Transport:
         # identity: a cut gzip stream raises nothing, and a small one can hide any size.
         session.headers.update({"Accept-Encoding": "identity", "Accept": "application/json"})
         self._session = session
+        self._max_answer_bytes = max_answer_bytes
         self._secrets = credentials.secrets
 
     def close(self) -> None:
@@ -95,12 +109,14 @@ class Transport:
         Raises:
             ConnectFailedError: Nothing was sent.
             AnswerLostError: Sent, but no whole answer came in time.
+            ProtocolError: An answer that is no answer, or too large.
             ConfigurationError: The URL or a header cannot be sent at all.
         """
         where = f"{method} {_without_query(url)}"
         left = deadline.remaining()
         if left <= 0:
             raise ConnectFailedError(f"{where}: no time was left to send the request.")
+        _check_characters(url, params, headers, where)
         limits = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
         reset = current_deadline.set(deadline)
         try:
@@ -118,6 +134,8 @@ class Transport:
                 return self._read(response, deadline, where, keep if response.status_code == 200 else None)
         except requests.RequestException as error:
             raise self._translate(error, where) from None
+        except UnicodeError:
+            raise AnswerLostError(f"{where}: sent, and the answer's head cannot be read. {_TRY}") from None
         except OSError as error:  # requests' own word for a CA bundle that is not there
             raise ConfigurationError(f"{where}: cannot be sent ({type(error).__name__}). Check verify.") from None
         finally:
@@ -127,24 +145,45 @@ class Transport:
         self, response: requests.Response, deadline: Deadline, where: str, keep: Callable[[bytes], object] | None
     ) -> Answer:
         """Read the body piece by piece: a server that drips cannot hold us past the deadline."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        length = self._check_head(response.status_code, headers, where)
+        refused = response.status_code >= 300
         body = bytearray()
         try:
             while chunk := response.raw.read1(_CHUNK):
                 body += chunk
                 if keep is not None:
                     keep(chunk)
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise ProtocolError(f"{where}: the answer is larger than {MAX_ANSWER_BYTES} bytes.")
+                if refused and len(body) > MAX_REFUSAL_BYTES:
+                    return Answer(response.status_code, headers, bytes(body[:MAX_REFUSAL_BYTES]), False)
+                if len(body) > self._max_answer_bytes:
+                    raise ProtocolError(f"{where}: the answer is larger than {self._max_answer_bytes} bytes.")
                 if deadline.expired:
                     raise AnswerLostError(f"{where}: the answer had not come whole when the time was up.")
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise AnswerLostError(f"{where}: the answer broke off ({type(error).__name__}). {_TRY}") from None
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        length = headers.get("content-length", "")
-        if length.isdigit() and response.request.method != "HEAD" and len(body) < int(length):
+        if length is not None and response.request.method != "HEAD" and len(body) < length:
             raise AnswerLostError(f"{where}: the answer broke off after {len(body)} of {length} bytes. {_TRY}")
-        complete = bool(length) or "transfer-encoding" in headers or not body
+        complete = length is not None or "transfer-encoding" in headers or not body
         return Answer(response.status_code, headers, bytes(body), complete)
+
+    def _check_head(self, status: int, headers: Mapping[str, str], where: str) -> int | None:
+        """Refuse what says that the body is not what it looks like; return its length, where that is said.
+
+        We ask for neither compression nor a switch of protocols; a body whose end is not certain may be cut.
+        """
+        if status < 200:
+            raise ProtocolError(f"{where}: an answer of status {status} is none.")
+        if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            raise ProtocolError(f"{where}: the answer came compressed, which was not asked for.")
+        if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+            raise ProtocolError(f"{where}: the answer has a transfer encoding that was not asked for.")
+        length = headers.get("content-length")
+        if length is None or "transfer-encoding" in headers:
+            return None
+        if not _LENGTH.fullmatch(length.strip()):
+            raise ProtocolError(f"{where}: the answer does not say how long it is.")
+        return int(length)
 
     def _translate(self, error: requests.RequestException, where: str) -> Exception:
         name = type(_innermost(error)).__name__
@@ -153,12 +192,26 @@ class Transport:
             return ConnectFailedError(f"{where}: no connection ({name}: {why}). {_TRY}")
         if isinstance(error, requests.exceptions.Timeout):
             return AnswerLostError(f"{where}: sent, but no answer came in time ({name}). {_TRY}")
+        if isinstance(_innermost(error), urllib3.exceptions.InvalidHeader):  # of the answer: lengths that contradict
+            return ProtocolError(f"{where}: the answer does not say how long it is.")
         if isinstance(error, ValueError):  # InvalidURL, InvalidHeader, MissingSchema, …
             return ConfigurationError(f"{where}: cannot be sent ({name}).")
         return AnswerLostError(f"{where}: sent, but the connection broke before an answer came ({name}). {_TRY}")
 
 
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _TRY = "Is the server up, and the url right? Trying again is safe: a request never makes a second job."
+
+
+def _check_characters(url: str, params: Sequence[tuple[str, str]], headers: Mapping[str, str], where: str) -> None:
+    """Refuse what cannot be written as bytes, before anything is sent; later, it would look like a lost answer."""
+    try:
+        for text in (url, *(part for pair in params for part in pair)):
+            text.encode()
+        for value in headers.values():
+            value.encode("latin-1")
+    except UnicodeError:
+        raise ConfigurationError(f"{where}: cannot be sent, there is a character in it that may not be.") from None
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -195,8 +248,14 @@ _SECRET_SHAPES = re.compile(
 )
 
 
+_MARGIN = 4096  # more than the longest secret, which must not be cut in half
+_LAST_WORD = re.compile(rf"[^\s\"']{{0,{_MARGIN}}}\Z")
+
+
 def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
     """Return a server's or driver's text without anything that must not be shown, cut to `limit` characters."""
+    if len(text) > limit + _MARGIN:  # a text made for it keeps the search below busy for hours
+        text = _LAST_WORD.sub("…", text[: limit + _MARGIN])
     for secret in secrets:
         text = text.replace(secret, "…")
     return _SECRET_SHAPES.sub("…", text)[:limit]

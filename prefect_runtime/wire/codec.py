@@ -22,18 +22,47 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
+from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.plain_values import PLAIN_REVIVERS
 from prefect_runtime.wire.spans import SPAN_TAGS, ExecutionSpan, ExecutionSpans, encode_span, read_span
 
 MAX_DECODED_BYTES = 512 * 1024 * 1024
-"""Most bytes that the compressed values of one text may unpack to, all together: one zlib string can hide any size.
+"""Most bytes that the compressed values of one text may unpack to, all together: one zlib string can hide any size."""
 
-There is no limit to the ratio: shots of which all are alike compress a thousandfold."""
+MAX_RATIO = 200
+"""So many times their size they may unpack to, all together, once that is more than `FREE_DECODED_BYTES`."""
+
+FREE_DECODED_BYTES = 64 * 1024 * 1024
+"""Shots of which all are alike compress a thousandfold: up to here, the ratio says nothing."""
 
 _CLIENT_SIDE = ("sampler_v2", "estimator_v2")
 """What the result of a program of a client-side primitive says it is the answer to (qiskit-ibm-runtime 0.51)."""
 
-_left: ContextVar[list[int] | None] = ContextVar("bytes that may still be unpacked", default=None)
+
+class _Budget:
+    """How much the compressed values of one text may still unpack to.
+
+    Args:
+        max_bytes: What somebody has said that they may; None for our limits.
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self._most = MAX_DECODED_BYTES if max_bytes is None else max_bytes
+        self._ratio = MAX_RATIO if max_bytes is None else math.inf
+        self._packed = self._unpacked = 0
+
+    def left(self, more_packed: int = 0) -> int:
+        """Return what may still be unpacked, once so many compressed bytes more have come."""
+        self._packed += more_packed
+        most = min(self._most, max(FREE_DECODED_BYTES, self._ratio * self._packed))
+        return max(0, int(most) - self._unpacked)
+
+    def take(self, unpacked: int) -> None:
+        """Say that so much was."""
+        self._unpacked += unpacked
+
+
+_left: ContextVar[_Budget | None] = ContextVar("bytes that may still be unpacked", default=None)
 
 
 class RuntimeEncoder(json.JSONEncoder):
@@ -138,10 +167,10 @@ def decode(text: str, *, max_bytes: int | None = None) -> Any:
         ResultDecodeError: JSON, but a tag in it holds something else than it promises, or too much.
     """
     if _left.get() is not None:  # a text within a text
-        return json.loads(text, object_hook=_revive)
-    token = _left.set([MAX_DECODED_BYTES if max_bytes is None else max_bytes])
+        return _read(text)
+    token = _left.set(_Budget(max_bytes))
     try:
-        value = json.loads(text, object_hook=_revive)
+        value = _read(text)
         if isinstance(value, dict) and value.get("semantic_role") in _CLIENT_SIDE and "passthrough_data" in value:
             from prefect_runtime.wire import client_side
 
@@ -149,6 +178,15 @@ def decode(text: str, *, max_bytes: int | None = None) -> Any:
         return value
     finally:
         _left.reset(token)
+
+
+def _read(text: str) -> Any:
+    try:
+        return read_json(text, object_hook=_revive)
+    except (json.JSONDecodeError, ResultDecodeError):
+        raise
+    except (RecursionError, ValueError) as error:  # too deep, too much, a number with thousands of digits
+        raise ResultDecodeError(f"The result cannot be read ({type(error).__name__}).") from None
 
 
 class MetadataDecoder(json.JSONDecoder):
@@ -181,8 +219,6 @@ class ResultDecoder:
             return decode(data, max_bytes=cls.max_bytes)
         except json.JSONDecodeError:
             return data
-        except (RecursionError, ValueError) as error:  # ValueError: a number with thousands of digits
-            raise ResultDecodeError(f"The result cannot be read ({type(error).__name__}).") from None
 
 
 def _revive(obj: dict[str, Any]) -> Any:
@@ -240,6 +276,7 @@ def _revive_array(obj: dict[str, Any]) -> Any:
 
     value = obj["__value__"]
     if not isinstance(value, str):
+        _check_texts(value)
         try:
             return np.array(value)
         except ValueError:  # rows of different lengths
@@ -251,6 +288,21 @@ def _revive_array(obj: dict[str, Any]) -> Any:
         raise ResultDecodeError("An array in the answer is shorter than its header says.")
     buffer.seek(0)
     return np.load(buffer, allow_pickle=False)
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse lists of texts of which each would take as much room in an array as the longest of them."""
+    count = longest = 0
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, list):
+            rest += one
+            continue
+        count += 1
+        longest = max(longest, len(one)) if isinstance(one, str) else longest
+    if count * longest * 4 > (_left.get() or _Budget()).left():  # NumPy's texts have 4 bytes a character
+        raise ResultDecodeError("An array of texts in the answer would be larger than may be unpacked.")
 
 
 def _npy_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, Any]:
@@ -275,18 +327,20 @@ def unpack(text: str) -> bytes:
     Raises:
         ResultDecodeError: Not base64, not zlib, cut off, or too large.
     """
-    left = _left.get() or [MAX_DECODED_BYTES]
+    budget = _left.get() or _Budget()
     try:
         stream = zlib.decompressobj()
-        data = stream.decompress(base64.b64decode(text, validate=True), left[0] + 1)  # 0 would be no limit
+        packed = base64.b64decode(text, validate=True)
+        left = budget.left(len(packed))
+        data = stream.decompress(packed, left + 1)  # 0 would be no limit
     except (binascii.Error, ValueError, zlib.error) as error:
         raise ResultDecodeError(f"A compressed value in the answer cannot be read ({type(error).__name__}).") from None
-    if len(data) > left[0]:
+    if len(data) > left:
         raise ResultDecodeError(
-            f"A compressed value in the answer is larger than {left[0]} bytes, which is what may still be unpacked of "
+            f"A compressed value in the answer is larger than {left} bytes, which is what may still be unpacked of "
             "all of it. A decoder with a larger max_bytes reads it."
         )
-    left[0] -= len(data)
+    budget.take(len(data))
     if not stream.eof:
         raise ResultDecodeError("A compressed value in the answer is cut off.")
     return data

@@ -12,9 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from prefect_runtime.wire.errors import ProtocolError
-from prefect_runtime.wire.models import parse_time
-
-_SECONDS = ("qpu_charge_time_seconds", "quantum_seconds", "seconds")  # newest API version first
+from prefect_runtime.wire.models import charged_seconds, parse_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +43,9 @@ class JobMetrics:
             created=_moment(times.get("created")),
             running=_moment(times.get("running")),
             finished=_moment(times.get("finished")),
-            usage_seconds=next((float(usage[name]) for name in _SECONDS if _is_number(usage.get(name))), None),
+            usage_seconds=charged_seconds(usage),
             usage_pending=str(usage.get("status") or "").lower() == "pending",
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _moment(text: Any) -> datetime | None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import enum
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect_runtime.wire.errors import ProtocolError, UnknownJobStatusError
+from prefect_runtime.wire.json_text import read_json
 
 PROTOCOL = 1
 """Version of what the embedded runtime adds to the two public dialects (change feed, resume, discovery file)."""
@@ -22,6 +25,14 @@ TAG = "prefect-runtime"
 
 KEY_PREFIX = "prt1-"
 """First characters of a request's key (client/fingerprint.py makes it, a server may hold it unique)."""
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_id(value: object) -> bool:
+    """Tell whether this can be the id of a job or session: ids become parts of addresses, names of files and tags."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 class JobStatus(enum.Enum):
@@ -120,7 +131,7 @@ class JobDocument:
         """
         if self.status is None:
             raise UnknownJobStatusError(
-                f"Job {self.id}: the server says status {self.word!r}, which this version of prefect-runtime does not "
+                f"Job {self.id}: the server says status {self.word[:80]!r}, which this version of prefect-runtime does not "
                 "know. The job is left alone; upgrade prefect-runtime, or look at the job with the provider's tools.",
                 word=self.word,
                 job_id=self.id,
@@ -135,7 +146,7 @@ class JobDocument:
         shapes (classic word, platform code 1305, platform reason without a code).
 
         Raises:
-            ProtocolError: Not an object, or no id or no status in it.
+            ProtocolError: Not an object, or no id that can be one or no status in it.
         """
         if not isinstance(doc, Mapping):
             raise ProtocolError(f"A job document must be a JSON object, the server sent {type(doc).__name__}.")
@@ -144,6 +155,8 @@ class JobDocument:
         job_id, word = doc.get("id"), doc.get("status") or state.get("status")
         if not isinstance(job_id, str) or not isinstance(word, str):
             raise ProtocolError("A job document without an id or a status came from the server.")
+        if not is_id(job_id):
+            raise ProtocolError("A job document came from the server whose id cannot be one.")
         reason = _text(state.get("reason") or doc.get("reason"))
         code = _int(state.get("reason_code", state.get("reasonCode", doc.get("reason_code"))))
         return cls(
@@ -202,7 +215,7 @@ def charged_seconds(value: Any) -> float | None:
         return None
     for name in ("qpu_charge_time_seconds", "quantum_seconds", "seconds"):  # newest API version first
         seconds = value.get(name)
-        if isinstance(seconds, int | float):
+        if _float(seconds) is not None:
             return _float(seconds)
     return None
 
@@ -216,8 +229,11 @@ def _text(value: Any) -> str:
 
 
 def _float(value: Any) -> float | None:
+    """Return a number that can be counted with: NaN and Infinity say nothing of a time."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
     try:
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
 
@@ -321,7 +337,7 @@ class DiscoveryDocument:
             ProtocolError: Cut off, or not such a document.
         """
         try:
-            doc = json.loads(text)
+            doc = read_json(text)
             return cls(
                 url=str(doc["url"]),
                 token=str(doc["token"]),

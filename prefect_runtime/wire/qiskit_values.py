@@ -6,6 +6,7 @@ Layout of the tags as qiskit-ibm-runtime 0.51 writes them; see wire/codec.py for
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ from prefect_runtime.wire.codec import MetadataDecoder, RuntimeEncoder, encode_r
 from prefect_runtime.wire.errors import ResultDecodeError
 
 MAX_QPY_VERSION = 17  # what IBM's sampler and estimator accept is 13 to 17 (ibm-quantum-schemas 0.13)
+MAX_BITS = 1_000_000  # of a circuit, quantum and classical together
+_QPY_FILE_HEADER = 20  # bytes: "!6sBBBBQc", and the type key
+_QPY_WITH_TABLE = 16  # the first version with a table of where each circuit begins
+_QPY_TABLE_ENTRY = 8  # bytes
+_QPY_COUNTS = 5  # bytes of a circuit's header before its numbers of qubits and bits: "!HcH"
 MIN_QPY_VERSION = 13  # below 13 loading can execute code (CVE-2025-2000)
 
 
@@ -96,8 +102,26 @@ def _revive_circuit(obj: dict[str, Any]) -> QuantumCircuit:
         raise ResultDecodeError(
             f"A circuit in the answer is QPY version {data[6]}; below {MIN_QPY_VERSION} is refused."
         )
+    _check_counts(data)
     circuits = qpy.load(io.BytesIO(data), MetadataDecoder)
     return circuits[0]
+
+
+def _check_counts(data: bytes) -> None:
+    """Refuse a file that promises more circuits or bits than are meant: Qiskit makes room for them before it looks.
+
+    Source: formats of QPY 13 to 17, `qiskit.qpy` 2.6: file header, type key, from 16 on a table, circuit header.
+    """
+    try:
+        (programs,) = struct.unpack_from("!Q", data, 10)
+        start = _QPY_FILE_HEADER + (_QPY_TABLE_ENTRY * programs if data[6] >= _QPY_WITH_TABLE else 0)
+        qubits, clbits = struct.unpack_from("!II", data, start + _QPY_COUNTS)
+    except struct.error:
+        raise ResultDecodeError("A circuit in the answer is cut off.") from None
+    if programs != 1 or qubits + clbits > MAX_BITS:
+        raise ResultDecodeError(
+            f"A circuit in the answer is refused: {programs} circuits in one, of {qubits} qubits and {clbits} bits."
+        )
 
 
 def _revive_operator(obj: dict[str, Any]) -> Any:

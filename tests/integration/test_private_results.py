@@ -160,3 +160,15 @@ def test_a_private_job_of_the_embedded_runtime(runtime: Any, upload: Callable[..
         assert service.client.results(job.job_id()) is None  # the server has it no more
         assert service.job(job.job_id()).result() == {"secret": 5}
         assert service.job(job.job_id()).inputs == {}
+
+
+def test_a_kept_result_that_was_damaged_on_disk_is_a_loss_that_is_said(home: Path) -> None:
+    one = OneJob((200, RESULT))
+    with http_server(one) as url:
+        assert fetch(url) == json.loads(RESULT)
+        (file,) = home.iterdir()
+        assert file.stat().st_mode & 0o777 == 0o600
+        file.write_text(RESULT.replace("1", "7"))
+        with pytest.raises(ResultLostError, match="not what was written"):
+            fetch(url)
+        assert one.reads == 1

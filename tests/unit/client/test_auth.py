@@ -13,6 +13,7 @@ import pytest
 
 from prefect_runtime.client.auth import FixedAccess, IamAccess, LocalAccess, LoginAccess, access_source
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.job import inputs_of
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import Answer
@@ -325,7 +326,7 @@ def test_an_iam_token_is_renewed_at_80_percent_of_its_life(servers: Servers, clo
     assert servers.made == 2
 
 
-@pytest.mark.parametrize("life", [None, "soon", []])
+@pytest.mark.parametrize("life", [None, "soon", [], -5, 0, float("nan"), float("inf"), {}])
 def test_an_iam_token_of_unknown_life_lives_an_hour(life: Any, servers: Servers, clock: FakeClock) -> None:
     runtime = client(IAM, FakeTransport(servers), clock)
     servers.life = life
@@ -469,3 +470,88 @@ def test_no_token_is_in_a_repr(servers: Servers, clock: FakeClock) -> None:
         assert "token-1" not in shown
         assert KEY not in shown
         assert CRN not in shown
+
+
+# Answers of a sign-in service that is not to be believed
+
+
+def test_a_life_of_four_hundred_digits_is_a_day(servers: Servers, clock: FakeClock) -> None:
+    transport = FakeTransport(servers)
+    servers.life = 10**400
+    runtime = client(IAM, transport, clock)
+    runtime.job("j1")
+    clock.advance(86_400)
+    runtime.job("j1")
+    assert servers.made == 2
+
+
+@pytest.mark.parametrize("token", ["a\r\nX-Other: b", "\ud800", "a b", "☃", "x" * 20_000])
+def test_a_token_that_no_header_can_take_is_refused(token: str, servers: Servers, clock: FakeClock) -> None:
+    for credentials, name in ((LOGIN, "id"), (IAM, "access_token")):
+        servers.sign_in = 200, {name: token}
+        transport = FakeTransport(servers)
+        with pytest.raises(QiskitRuntimeError, match="header"):
+            client(credentials, transport, clock).job("j1")
+        assert not transport.to("/jobs")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://runtime.example/", "ftp://runtime.example", "https://me:pw@runtime.example", "x"]
+)
+def test_a_token_is_not_sent_to_a_runtime_that_no_url_may_name(url: str, clock: FakeClock) -> None:
+    servers = Servers()
+    me = (200, {"urls": {"services": {"runtime": url}}})
+    transport = FakeTransport(lambda sent: me if sent.url.endswith("/users/me") else servers(sent))
+    with pytest.raises(ProtocolError, match="runtime"):
+        client(LOGIN, transport, clock).job("j1")
+    assert not transport.to("/jobs")
+
+
+@pytest.mark.parametrize("region", ["evil.example/", "evil.example#", "a\\b", "x@evil.example", "US"])
+def test_a_region_never_makes_another_host(region: str, clock: FakeClock) -> None:
+    crn = CRN.replace("eu-de", region)
+    assert crn != CRN
+    with pytest.raises(ConfigurationError, match="instance"):
+        Credentials(channel="ibm_quantum_platform", token=KEY, instance=crn)
+    transport = FakeTransport(named({"name": "my instance", "crn": crn}))
+    with pytest.raises(ProtocolError, match="CRN"):
+        client(NAMED, transport, clock).job("j1")
+    assert not transport.to("/jobs/")
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", ".", "../programs", "a/b", "a?b", "a b", "a\r\nb", "\ud800", "é", "x" * 65, None]
+)
+def test_what_cannot_be_a_jobs_id_is_never_sent(job_id: Any, servers: Servers, clock: FakeClock) -> None:
+    transport = FakeTransport(servers)
+    runtime = client(Credentials(channel="classic", token=KEY, url="https://runtime.example"), transport, clock)
+    calls = (runtime.job, runtime.results, runtime.logs, runtime.cancel, runtime.delete_job, runtime.metrics)
+    for call in (*calls, runtime.interim_results, lambda one: runtime.open_stream(one, after=0)):
+        with pytest.raises(ConfigurationError):
+            call(job_id)
+    assert transport.sent == []
+
+
+DIRECT = Credentials(channel="classic", token=KEY, url="https://runtime.example")
+
+
+@pytest.mark.parametrize("job_id", ["../x", "a b", "x" * 65, "", 5])
+def test_a_new_jobs_id_that_cannot_be_one_is_refused(job_id: Any, clock: FakeClock) -> None:
+    """As a `ProtocolError`: it is not known whether there is a job, and it is looked for by its tag."""
+    runtime = client(DIRECT, FakeTransport(lambda sent: (201, {"id": job_id})), clock)
+    with pytest.raises(ProtocolError):
+        runtime.run_job({}, "{}", deadline=Deadline(5, clock))
+
+
+def test_a_part_of_an_answer_is_not_taken_for_all_of_it(clock: FakeClock) -> None:
+    runtime = client(DIRECT, FakeTransport(lambda sent: (206, '"the begin"')), clock)
+    for call in (runtime.results, runtime.logs):
+        with pytest.raises(ProtocolError, match="part"):
+            call("j1")
+
+
+@pytest.mark.parametrize("params", ["no JSON", ["{"], "[" * 300])
+def test_inputs_that_cannot_be_read_are_a_typed_error(params: Any, clock: FakeClock) -> None:
+    runtime = client(DIRECT, FakeTransport(lambda sent: (200, {**JOB, "params": params})), clock)
+    with pytest.raises(QiskitRuntimeError):
+        inputs_of(runtime.job("j1", with_params=True))

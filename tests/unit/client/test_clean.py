@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from prefect_runtime.client.transport import Answer, clean
@@ -34,6 +36,21 @@ def test_what_must_not_be_shown_is_taken_out(text: str, cleaned: str) -> None:
 def test_a_long_text_is_cut_after_it_was_cleaned() -> None:
     assert clean("x" * 99 + TOKEN, [TOKEN], limit=105) == "x" * 99 + "…"
     assert len(clean("x" * 10_000)) == 2000
+
+
+@pytest.mark.parametrize("text", ["http://" * 200_000, "eyJ" * 400_000, "token " * 200_000, "crn: " * 200_000])
+def test_a_text_made_for_it_does_not_keep_us_busy(text: str) -> None:
+    start = time.monotonic()
+    clean(text, [TOKEN])
+    assert time.monotonic() - start < 2
+
+
+def test_a_secret_is_not_cut_in_half_before_it_is_taken_out() -> None:
+    """What is shown may come from behind where a long text is cut: much before it was taken out."""
+    jwt = "eyJ" + "x" * 1500 + "." + "y" * 500 + "." + "z" * 40
+    for offset in range(0, 4000, 97):
+        shown = clean("crn:v1:" + "a" * 3000 + " " + "-" * offset + " " + jwt + " end" * 2000, limit=2000)
+        assert "xxxx" not in shown, offset
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 100_000, b"\xff\xfe", b"9" * 5000])

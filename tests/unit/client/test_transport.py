@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_runtime.client import transport
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.client.transport import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, Answer, Transport
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ConfigurationError,
@@ -84,9 +83,17 @@ def serve() -> Iterator[Callable[[Behaviour | bytes], ScriptedServer]]:
 Serve = Callable[[Behaviour | bytes], ScriptedServer]
 
 
-def ask(url: str, *, method: str = "GET", seconds: float = 5.0, body: bytes | None = None, **account: object) -> Answer:
+def ask(
+    url: str,
+    *,
+    method: str = "GET",
+    seconds: float = 5.0,
+    body: bytes | None = None,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
+    **account: object,
+) -> Answer:
     credentials = Credentials(channel="classic", token=TOKEN, url="http://127.0.0.1", **account)  # type: ignore[arg-type]
-    sender = Transport(credentials)
+    sender = Transport(credentials, max_answer_bytes=max_answer_bytes)
     headers = {"X-Access-Token": TOKEN, "Service-CRN": "crn:geheim"}
     try:
         return sender.exchange(method, url, deadline=Deadline(seconds), headers=headers, body=body)
@@ -293,11 +300,10 @@ def test_a_deadline_holds_whatever_the_server_does(serve: Serve, behave: Behavio
     assert 0.4 < time.monotonic() - start < 0.8
 
 
-def test_an_answer_larger_than_the_limit_is_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
-    assert len(ask(serve(ok(b"x" * 1000)).url).body) == 1000
+def test_an_answer_larger_than_the_limit_is_refused(serve: Serve) -> None:
+    assert len(ask(serve(ok(b"x" * 1000)).url, max_answer_bytes=1000).body) == 1000
     with pytest.raises(ProtocolError, match="larger than 1000"):
-        ask(serve(ok(b"x" * 1001)).url)
+        ask(serve(ok(b"x" * 1001)).url, max_answer_bytes=1000)
 
 
 @pytest.mark.parametrize("behave", [reset, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", ok(b"no JSON")])
@@ -308,3 +314,63 @@ def test_errors_carry_no_header_no_query_and_no_other_exception(serve: Serve, be
     shown = "".join(traceback.format_exception(caught.value))
     assert "geheim" not in shown.split("Error: ")[-1]
     assert "crn:geheim" not in repr(vars(caught.value))
+
+
+# Answers that are not what they look like
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Content-Encoding: gzip\r\nContent-Length: 3",
+        "Content-Encoding: br\r\nContent-Length: 3",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: identity\r\nConnection: close",
+        "Content-Length: -1\r\nConnection: close",
+        "Content-Length: 3, 5\r\nConnection: close",
+        "Content-Length: 3\r\nContent-Length: 5",
+        "Content-Length: \xb2\r\nConnection: close",
+        f"Content-Length: {'9' * 5000}\r\nConnection: close",
+    ],
+)
+def test_a_body_whose_end_or_form_is_not_certain_is_refused(serve: Serve, head: str) -> None:
+    with pytest.raises(ProtocolError):
+        ask(serve(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\nabc".encode("latin-1")).url)
+
+
+@pytest.mark.parametrize("status", [101, 103, 199])
+def test_an_answer_that_is_none_is_refused(serve: Serve, status: int) -> None:
+    with pytest.raises(ProtocolError):
+        ask(serve(f"HTTP/1.1 {status} X\r\n\r\n".encode()).url)
+
+
+@pytest.mark.parametrize("location", [b"\xff\xfe", b"http://[::1", b"http://127.0.0.1:9/", b"//", b"http://\xc3\xa9:x"])
+def test_where_a_redirect_leads_is_not_looked_at(serve: Serve, location: bytes) -> None:
+    redirect = b"HTTP/1.1 302 X\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+    assert ask(serve(redirect).url).status == 302
+
+
+@pytest.mark.parametrize("status", [302, 400, 500])
+def test_of_a_refusal_that_never_ends_a_part_is_read(serve: Serve, status: int) -> None:
+    """requests reads a redirect's body to its end, however long that is, to see where it leads."""
+
+    def endless(connection: socket.socket) -> None:
+        connection.sendall(f"HTTP/1.1 {status} X\r\nLocation: /x\r\n\r\n".encode())
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    start = time.monotonic()
+    answer = ask(serve(endless).url)
+    assert (answer.status, len(answer.body), answer.complete) == (status, MAX_REFUSAL_BYTES, False)
+    assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("name", ["X-Access-Token", "Authorization"])
+def test_a_header_that_cannot_be_sent_is_a_configuration_error(serve: Serve, name: str) -> None:
+    server = serve(ok(b""))
+    sender = Transport(Credentials())
+    for value in ("a\r\nX-Other: b", "\ud800", "☃"):
+        with pytest.raises(ConfigurationError):
+            sender.exchange("GET", server.url, deadline=Deadline(5), headers={name: value})
+    sender.close()
+    assert server.requests == []

@@ -247,6 +247,30 @@ def test_many_small_values_that_unpack_to_more_than_the_limit_together_are_refus
     assert len(ResultDecoder.decode(f"[{array}, {array}, {array}]")) == 3
 
 
+def test_a_bomb_is_refused_by_how_much_larger_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the size that is free, shots of which all are alike may compress as well as they do."""
+    monkeypatch.setattr(codec, "FREE_DECODED_BYTES", 100_000)
+    alike = tagged("ndarray", codec._pack_array(np.zeros(90_000, dtype=np.uint8)))
+    assert ResultDecoder.decode(alike).size == 90_000
+    for bomb in (tagged("ndarray", codec._pack_array(np.zeros(110_000, dtype=np.uint8))), f"[{alike}, {alike}]"):
+        with pytest.raises(ResultDecodeError, match="larger than"):
+            ResultDecoder.decode(bomb)
+    noise = np.random.default_rng(1).integers(0, 256, 300_000, dtype=np.uint8)
+    assert ResultDecoder.decode(tagged("ndarray", codec._pack_array(noise))).size == 300_000
+
+    class Trusting(ResultDecoder):
+        max_bytes = 1_000_000
+
+    assert len(Trusting.decode(f"[{alike}, {alike}]")) == 2
+
+
+def test_one_long_text_among_many_short_ones_makes_no_huge_array() -> None:
+    """NumPy gives each the room of the longest: these 300 KB of text would take 20 GB."""
+    with pytest.raises(ResultDecodeError, match="texts"):
+        ResultDecoder.decode(tagged("ndarray", ["x" * 100_000, *["y"] * 50_000]))
+    assert ResultDecoder.decode(tagged("ndarray", [["x", "yy"], ["z", ""]])).tolist() == [["x", "yy"], ["z", ""]]
+
+
 _READ = """
 import json, sys
 sys.modules["qiskit"] = None  # an import of it fails

@@ -43,3 +43,8 @@ def test_usage_of_every_api_version_is_read(usage: Any, seconds: float | None, p
 @pytest.mark.parametrize("document", [{}, {"timestamps": []}, {"timestamps": {"created": 5, "running": "soon"}}])
 def test_what_cannot_be_read_is_not_known(document: dict[str, Any]) -> None:
     assert JobMetrics.parse(document) == JobMetrics()
+
+
+@pytest.mark.parametrize("seconds", [10**400, float("nan"), float("inf"), True, "3"])
+def test_usage_that_cannot_be_counted_with_is_not_known(seconds: object) -> None:
+    assert JobMetrics.parse({"usage": {"seconds": seconds}}).usage_seconds is None

@@ -266,3 +266,17 @@ def test_what_names_no_moment_is_a_protocol_error_with_a_short_message(text: str
     with pytest.raises(ProtocolError) as caught:
         parse_time(text)
     assert len(str(caught.value)) < 90
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "a/b", "a b", "a\r\nb", "\ud800", "x" * 65])
+def test_a_document_whose_id_cannot_be_one_is_refused(job_id: str) -> None:
+    with pytest.raises(ProtocolError, match="id"):
+        JobDocument.parse({"id": job_id, "status": "Running"})
+
+
+def test_a_status_word_of_any_length_makes_no_long_message() -> None:
+    document = JobDocument.parse({"id": "j1", "status": "x" * 5000})
+    with pytest.raises(UnknownJobStatusError) as caught:
+        document.known_status()
+    assert len(str(caught.value)) < 500
+    assert caught.value.word == "x" * 5000

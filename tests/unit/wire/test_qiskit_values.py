@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import io
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, qpy
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.library import UnitaryGate, efficient_su2
 from qiskit.primitives import DataBin, PrimitiveResult, PubResult, SamplerPubResult
@@ -266,3 +267,26 @@ def test_no_payload_makes_us_import_or_start_anything() -> None:
     command = [sys.executable, "-c", textwrap.dedent(script), argument]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
+
+
+# Circuits that lie about their size
+
+
+@pytest.mark.parametrize("version", [13, 15, 16, 17])
+@pytest.mark.parametrize(("offset", "size"), [("circuits", 8), ("qubits", 4), ("clbits", 4)])
+def test_a_circuit_that_promises_too_much_is_refused_before_room_is_made(version: int, offset: str, size: int) -> None:
+    """Qiskit takes minutes and many GB for 400 bytes that say 67 million bits, or ends the process."""
+    circuit = QuantumCircuit(2, 2)
+    circuit.measure([0, 1], [0, 1])
+    buffer = io.BytesIO()
+    qpy.dump(circuit, buffer, version=version)
+    data = bytearray(buffer.getvalue())
+    assert (
+        ResultDecoder.decode(json.dumps({"__type__": "QuantumCircuit", "__value__": codec.pack(bytes(data))}))
+        == circuit
+    )
+    start = {"circuits": 10, "qubits": 25, "clbits": 29}[offset] + (8 if version >= 16 and offset != "circuits" else 0)
+    assert int.from_bytes(data[start : start + size], "big") == (1 if offset == "circuits" else 2)
+    data[start : start + size] = (2**26).to_bytes(size, "big")
+    with pytest.raises(ResultDecodeError, match="cut off" if offset == "circuits" and version >= 16 else "refused"):
+        ResultDecoder.decode(json.dumps({"__type__": "QuantumCircuit", "__value__": codec.pack(bytes(data))}))

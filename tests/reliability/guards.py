@@ -1,0 +1,157 @@
+"""Guards of the decoder, the transport and submission: where each stands, how it is taken away, which test then fails.
+
+Read by test_guards.py, which does that. Two stand twice and are not here: a redirect is neither followed nor looked at,
+and urllib3 sees short bodies as well. `without` takes the place of `guard` in a copy of the package.
+"""
+
+# ruff: noqa: E501 - tables
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One guard. `file` is below the package, `test` below tests/."""
+
+    what: str
+    file: str
+    guard: str
+    without: str
+    test: str
+
+
+_T = "unit/client/test_transport.py::"
+_C = "unit/wire/test_codec.py::"
+_Q = "unit/wire/test_qiskit_values.py::"
+_W = "unit/client/test_websocket_limits.py::"
+_J = "unit/wire/test_json_text.py::"
+_A = "unit/client/test_auth.py::"
+_S = "unit/client/test_submission.py::"
+_L = "unit/client/test_submission_lost.py::"
+
+GUARDS = [
+    # Transport
+    Guard("total deadline, in the head", "client/timed_http.py", "if deadline is not None:", "if False:",
+          _T + "test_a_deadline_holds_whatever_the_server_does"),
+    Guard("byte cap", "client/transport.py", "if len(body) > self._max_answer_bytes:", "if False:",
+          _T + "test_an_answer_larger_than_the_limit_is_refused"),
+    Guard("refusals are read in part", "client/transport.py", "if refused and len(body) > MAX_REFUSAL_BYTES:", "if False:",
+          _T + "test_of_a_refusal_that_never_ends_a_part_is_read"),
+    Guard("redirects are not looked at", "client/transport.py", "session = _Session()", "session = requests.Session()",
+          _T + "test_where_a_redirect_leads_is_not_looked_at"),
+    Guard("bodies that end with the connection", "client/transport.py",
+          'length is not None or "transfer-encoding" in headers or not body', "True",
+          _T + "test_a_body_that_ends_with_the_connection_is_marked"),
+    Guard("no compression", "client/transport.py",
+          'headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")', "False",
+          _T + "test_a_body_whose_end_or_form_is_not_certain_is_refused"),
+    Guard("no other transfer encoding", "client/transport.py",
+          'headers.get("transfer-encoding", "chunked").strip().lower() != "chunked"', "False",
+          _T + "test_a_body_whose_end_or_form_is_not_certain_is_refused"),
+    Guard("lengths are numbers", "client/transport.py", "if not _LENGTH.fullmatch(length.strip()):", "if False:",
+          _T + "test_a_body_whose_end_or_form_is_not_certain_is_refused"),
+    Guard("contradicting lengths were sent for", "client/transport.py",
+          "if isinstance(_innermost(error), urllib3.exceptions.InvalidHeader):", "if False:",
+          _T + "test_a_body_whose_end_or_form_is_not_certain_is_refused"),
+    Guard("1xx is no answer", "client/transport.py", "if status < 200:", "if False:",
+          _T + "test_an_answer_that_is_none_is_refused"),
+    Guard("no environment", "client/transport.py", "session.trust_env = False", "session.trust_env = True",
+          _T + "test_the_environment_decides_nothing"),
+    Guard("no cookies", "client/transport.py",
+          "session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))", "pass",
+          _T + "test_a_cookie_is_not_sent_back"),
+    Guard("no repetition below us", "client/timed_http.py", "urllib3.Retry(0,", "urllib3.Retry(2, allowed_methods=None,",
+          _T + "test_an_answer_that_is_not_whole_is_lost"),
+    Guard("characters of headers", "client/transport.py", 'value.encode("latin-1")', "pass",
+          _T + "test_a_header_that_cannot_be_sent_is_a_configuration_error"),
+    Guard("long texts are cut before they are cleaned", "client/transport.py", "if len(text) > limit + _MARGIN:",
+          "if False:", "unit/client/test_clean.py::test_a_text_made_for_it_does_not_keep_us_busy"),
+    Guard("no secret is cut in half", "client/transport.py", '_LAST_WORD.sub("…", text[: limit + _MARGIN])',
+          "text[: limit + _MARGIN]", "unit/client/test_clean.py::test_a_secret_is_not_cut_in_half_before_it_is_taken_out"),
+    Guard("http:// for this machine only", "client/credentials.py",
+          'if parts.scheme == "http" and parts.hostname not in _LOOPBACK:', "if False:",
+          "unit/client/test_credentials.py::test_plain_http_to_another_machine_is_refused"),
+    Guard("the login's runtime too", "client/auth.py", 'check_url("runtime", runtime)', "pass",
+          _A + "test_a_token_is_not_sent_to_a_runtime_that_no_url_may_name"),
+    Guard("a CRN's region", "client/credentials.py", 're.fullmatch(r"[a-z0-9-]*", region)', "True",
+          _A + "test_a_region_never_makes_another_host"),
+    Guard("a CRN that was looked up", "client/instances.py", "if not all(map(is_crn, found)):", "if False:",
+          _A + "test_a_region_never_makes_another_host"),
+    Guard("ids in addresses", "client/line.py", "if not is_id(job_id):", "if False:",
+          _A + "test_what_cannot_be_a_jobs_id_is_never_sent"),
+    Guard("ids of answers", "wire/models.py", "if not is_id(job_id):", "if False:",
+          "unit/wire/test_models.py::test_a_document_whose_id_cannot_be_one_is_refused"),
+    Guard("id of a new job", "client/line.py", "if not is_id(value):", "if False:",
+          _A + "test_a_new_jobs_id_that_cannot_be_one_is_refused"),
+    Guard("a part is not the whole", "client/line.py", 'if answer.status == 206 and "Range" not in sent:', "if False:",
+          _A + "test_a_part_of_an_answer_is_not_taken_for_all_of_it"),
+    Guard("tokens that a header can take", "client/signing.py", "or not _TOKEN.fullmatch(value)", "",
+          _A + "test_a_token_that_no_header_can_take_is_refused"),
+    # Streams
+    Guard("handshakes have a deadline", "client/websocket_limits.py", "if left <= 0:", "left = 5.0\n        if False:",
+          _W + "test_a_handshake_that_drips_ends_at_the_deadline"),
+    Guard("handshakes have a size", "client/websocket_limits.py", "if self._left < 0:", "if False:",
+          _W + "test_a_handshake_without_an_end_is_given_up"),
+    Guard("messages have a size", "client/websocket_limits.py", "if size > MAX_FRAME_BYTES:", "if False:",
+          _W + "test_a_message_in_frames_without_end_is_given_up"),
+    Guard("streams are not redirected", "client/sockets.py", "redirect_limit=0", "redirect_limit=3",
+          _W + "test_a_redirect_is_not_followed"),
+    Guard("cookies of streams", "client/websocket_limits.py", "CookieError, OSError", "OSError",
+          _W + "test_a_cookie_that_cannot_be_read_is_a_typed_error"),
+    Guard("a handshake without a status", "client/sockets.py", "if status is None or status < 300:", "if False:",
+          _W + "test_an_answer_that_is_no_handshake_is_a_typed_error"),
+    # Decoder
+    Guard("depth", "wire/json_text.py", "> MAX_DEPTH:", "> 10**9:",
+          _J + "test_depth_has_a_limit_that_does_not_depend_on_python"),
+    Guard("lists and objects", "wire/json_text.py", "if steps.count(1) > MAX_CONTAINERS:", "if False:",
+          _J + "test_lists_and_objects_have_a_limit"),
+    Guard("other encodings", "wire/json_text.py", 'if b"\\0" in raw[:4]:', "if False:",
+          _J + "test_another_encoding_hides_no_depth"),
+    Guard("what may be unpacked", "wire/codec.py", "if len(data) > left:", "if False:",
+          _C + "test_what_unpacks_to_more_than_the_limit_is_refused"),
+    Guard("all together", "wire/codec.py", "self._unpacked += unpacked", "pass",
+          _C + "test_many_small_values_that_unpack_to_more_than_the_limit_together_are_refused"),
+    Guard("ratio", "wire/codec.py", "max(FREE_DECODED_BYTES, self._ratio * self._packed)", "math.inf",
+          _C + "test_a_bomb_is_refused_by_how_much_larger_it_gets"),
+    Guard("cut streams", "wire/codec.py", "if not stream.eof:", "if False:",
+          _C + "test_a_compressed_value_that_is_cut_off_is_refused"),
+    Guard("an array's header", "wire/codec.py", "if math.prod(shape) * dtype.itemsize > len(data):", "if False:",
+          _C + "test_an_array_header_that_promises_more_than_there_is_is_refused"),
+    Guard("no pickles", "wire/codec.py", "np.load(buffer, allow_pickle=False)", "np.load(buffer, allow_pickle=True)",
+          _C + "test_pickles_in_arrays_are_never_loaded"),
+    Guard("arrays of texts", "wire/codec.py", "if count * longest * 4 >", "if False and count * longest * 4 >",
+          _C + "test_one_long_text_among_many_short_ones_makes_no_huge_array"),
+    Guard("a lie is a typed error", "wire/codec.py", "except Exception as error:  # noqa: BLE001 - a value that lies",
+          "except ZeroDivisionError as error:  # a value that lies",
+          _C + "test_a_value_that_is_not_what_its_tag_says_is_a_decode_error_that_names_the_tag"),
+    Guard("QPY below 13", "wire/qiskit_values.py", "if data[6] < MIN_QPY_VERSION:", "if False:", _Q + "test_qpy_of_versions_that_can_execute_code_is_refused"),
+    Guard("QPY's counts", "wire/qiskit_values.py", "    _check_counts(data)\n", "",
+          _Q + "test_a_circuit_that_promises_too_much_is_refused_before_room_is_made[17-clbits-4]"),
+    Guard("no class by name", "wire/qiskit_values.py",
+          'if not str(obj.get("__module__", "")).startswith("qiskit.quantum_info.operators") or not isinstance(value, dict):',
+          "if False:", _Q + "test_settings_of_a_class_that_is_not_in_the_table_stay_a_dict"),
+    # Submission
+    Guard("nothing is sent without a card", "client/submission.py",
+          "self.or_abandon(partial(self._journal.intend, card))\n            try:", "try:",
+          _S + "test_nothing_is_sent_if_the_intent_cannot_be_written"),
+    Guard("a known job is not sent again", "client/submission.py", "if card.job_id:", "if False:",
+          _S + "test_nothing_is_sent_for_a_card_that_has_its_job"),
+    Guard("a lost answer is looked for", "client/submission.py", "found = self.settle(card, 0.0)", "found = None",
+          _L + "test_a_job_whose_answer_was_lost_is_found_by_its_tag"),
+    Guard("silence must span the settling time", "client/submission.py", "if over and (clean >=", "if (clean >=",
+          _L + "test_a_list_that_lags_is_waited_for"),
+    Guard("a classic server's silence", "client/submission.py", 'if self._client.credentials.channel == "classic":\n            # Not',
+          "if False:\n            # Not", _L + "test_a_classic_server_may_not_keep_tags_so_its_silence_proves_nothing"),
+    Guard("three requests at most", "client/submission.py", "for _ in range(MAX_POSTS):", "for _ in range(9):",
+          _L + "test_three_requests_at_most_are_sent"),
+    Guard("a look-up that fails is no answer", "client/submission.py", "found, answered = None, False",
+          "found, answered = None, True", _L + "test_a_look_up_that_is_refused_does_not_say_that_there_is_no_job"),
+    Guard("filters are not believed", "client/duplicates.py", " if key in job.tags]", "]", _L + "test_a_server_that_ignores_the_filter_is_not_believed"),
+    Guard("another request under a key", "client/submission.py",
+          "if self._request.idempotency_key is not None and _fingerprint_tag(card) not in job.tags:", "if False:",
+          _L + "test_an_explicit_key_of_another_request_is_a_conflict"),
+    Guard("an earlier intent is looked for first", "client/submission.py", "if explicit or not first_use:", "if explicit:",
+          _L + "test_the_job_of_an_intent_is_looked_for_before_anything_is_sent"),
+]  # fmt: skip

@@ -1,0 +1,343 @@
+"""Feeds our client answers that nobody should send and watches it. A process of its own: audit hooks stay.
+
+``python -m reliability.hostile_answers COUNT SEED SECONDS`` prints a report as JSON, of fewer answers if time is up.
+One answer in `SOCKET_SHARE` comes over a
+real socket of the loopback, byte by byte as made; the others enter where the transport hands them on. The time that a
+client sleeps between its tries passes at once, all other time is real.
+"""
+
+# ruff: noqa: E501 - tables
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import random
+import re
+import resource
+import socket
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient
+from prefect_runtime.client.job import inputs_of
+from prefect_runtime.client.retry import Deadline, SystemClock
+from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.wire.errors import IBMQError
+from prefect_runtime.wire.metrics import JobMetrics
+from reliability import hostile_bytes
+
+SOCKET_SHARE = 10
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_DECODED_BYTES = 16 * 1024 * 1024
+REQUEST_SECONDS = 1.0
+KINDS = ("status", "list", "job", "results", "logs", "interim", "metrics", "submit", "sign in", "decoder", "stream")
+
+MAY_BE_IMPORTED = ("numpy", "qiskit", "encodings", "prefect_runtime", "websocket")
+FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "code.__new__",
+             "os.remove", "os.rename", "os.mkdir", "shutil.rmtree", "ctypes.dlopen", "urllib.Request")  # fmt: skip
+
+found: Counter[str] = Counter()
+watching = threading.Event()
+
+
+def hook(event: str, args: tuple[Any, ...]) -> None:
+    if not watching.is_set():
+        return
+    if event == "import":
+        name = str(args[0])
+        if name not in sys.modules and name.partition(".")[0] not in MAY_BE_IMPORTED:
+            found[f"import {name}"] += 1
+    elif event == "compile" and args[1] != "<unknown>":  # numpy reads an array's header with ast.literal_eval
+        found[f"compile {args[1]!r}"] += 1
+    elif event == "exec" and "/encodings/" not in getattr(args[0], "co_filename", ""):
+        found[f"exec {getattr(args[0], 'co_filename', '?')}"] += 1
+    elif event == "open" and (isinstance(args[1], str) and set(args[1]) & set("wax+")):
+        found[f"open {args[0]!r} to write"] += 1
+    elif event == "socket.connect" and args[1][0] != "127.0.0.1":
+        found[f"connect {args[1]!r}"] += 1
+    elif event in FORBIDDEN:
+        found[event] += 1
+
+
+class Hurried(SystemClock):
+    """Sleeping takes no time, but counts."""
+
+    def __init__(self) -> None:
+        self._slept = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._slept
+
+    def sleep(self, seconds: float) -> None:
+        self._slept += seconds
+
+
+class Limited(ResultDecoder):
+    max_bytes = MAX_DECODED_BYTES
+
+
+class Scripted(Transport):
+    """Hands on one answer, again and again."""
+
+    answer: Answer
+
+    def exchange(self, method: str, url: str, **how: Any) -> Answer:
+        return self.answer
+
+
+class RawServer:
+    """Sends these bytes to whoever asks, and closes."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.is_stream = False
+        self.drips = False
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listening.accept()
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(3)
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += (piece := connection.recv(65536))
+                if not piece:
+                    return
+            if self.is_stream:
+                key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
+                accept = base64.b64encode(
+                    hashlib.sha1((key[1] if key else b"") + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+                )
+                head = b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept
+                connection.sendall(head + b"\r\n\r\n")
+            if self.drips:
+                for byte in self.answer:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.02)
+            connection.sendall(self.answer)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
+
+
+def classic(url: str) -> Credentials:
+    return Credentials(channel="classic", token="t0ken-0123456789abcdef", url=url)
+
+
+def in_turn(client: RuntimeClient, kind: str) -> Any:
+    """Do what a caller does with such an answer."""
+    if kind == "status":
+        return client.job("job-1", patient=False).known_status()
+    if kind == "list":
+        return [(one.is_final, one.ran_too_long, repr(one)) for one in client.jobs(patient=False)]
+    if kind == "job":
+        return inputs_of(client.job("job-1", with_params=True))
+    if kind == "results":
+        text = client.results("job-1")
+        return None if text is None else Limited.decode(text)
+    if kind == "logs":
+        return client.logs("job-1"), client.logs_from("job-1", 3)
+    if kind == "interim":
+        return [Limited.decode(text) for text in client.interim_results("job-1")[:100]]
+    if kind == "metrics":
+        return JobMetrics.parse(client.metrics("job-1"))
+    return client.run_job({"program_id": "sampler"}, "{}", deadline=Deadline(REQUEST_SECONDS, client.clock))
+
+
+def body_for(rng: random.Random, kind: str) -> bytes:
+    if rng.random() < 0.1:
+        return hostile_bytes.text_of(rng, hostile_bytes.REFUSAL)
+    if kind in ("results", "interim", "stream", "decoder"):
+        value: Any = json.loads(rng.choice(hostile_bytes.GOLDEN))
+        return hostile_bytes.text_of(rng, [value, json.dumps(value)] if kind == "interim" else value)
+    value = {"list": {"jobs": [hostile_bytes.JOB] * 3}, "metrics": hostile_bytes.METRICS,
+             "sign in": {"id": "token", "access_token": "x", "expires_in": 3600,
+                         "urls": {"services": {"runtime": "https://x.example"}}}}.get(kind, hostile_bytes.JOB)  # fmt: skip
+    return hostile_bytes.text_of(rng, value)
+
+
+class Trial:
+    """One process's far ends and clients."""
+
+    def __init__(self) -> None:
+        self.server = RawServer()
+        self.scripted = Scripted(classic(self.server.url))
+        self.near = RuntimeClient(
+            classic(self.server.url), request_timeout=REQUEST_SECONDS, clock=Hurried(), transport=self.scripted
+        )
+        self.numbers: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+        self.slowest = (0.0, "")
+        self.failures: list[str] = []
+
+    def run(self, kind: str, over_socket: bool, number: int) -> None:
+        rng = random.Random(number)
+        body = body_for(rng, kind)
+        over_socket = over_socket or kind == "stream"
+        act = self._over_socket(rng, kind, body) if over_socket else self._scripted(rng, kind, body)
+        self.numbers[f"{kind}, {'socket' if over_socket else 'scripted'}"] += 1
+        start = time.monotonic()
+        watching.set()
+        try:
+            act()
+            self.ends["a value"] += 1
+        except IBMQError as error:
+            self.ends[type(error).__name__] += 1
+            if len(str(error)) > 4000:
+                self.failures.append(f"{kind} {number}: a message of {len(str(error))} characters")
+        except BaseException as error:  # noqa: BLE001 - the question is which
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            self.failures.append(
+                f"{kind} {over_socket} {number}: {type(error).__name__} {str(error)[:150]} {last.filename}:{last.lineno}"
+            )
+        finally:
+            watching.clear()
+        self.slowest = max(self.slowest, (time.monotonic() - start, f"{kind} {over_socket} {number}"))
+
+    def _scripted(self, rng: random.Random, kind: str, body: bytes) -> Callable[[], Any]:
+        if kind == "decoder":
+            return lambda: Limited.decode(body.decode("utf-8", errors="replace"))
+        headers = {
+            "content-type": rng.choice(hostile_bytes.TYPES),
+            "retry-after": rng.choice(["5", "x", "nan", "1e999"]),
+        }
+        span = rng.choice(["bytes 3-9/20", "bytes 3-9/*", "bytes 9-3/1", "x", "bytes 3-" + "9" * 20 + "/5"])
+        headers |= {"content-range": span} if kind == "logs" else {}
+        self.scripted.answer = Answer(rng.choice(hostile_bytes.STATUSES), headers, body, rng.random() < 0.8)
+        if kind == "sign in":
+            return lambda: self._signs_in(rng, self.server.url, self.scripted)
+        return lambda: in_turn(self.near, kind)
+
+    def _signs_in(self, rng: random.Random, url: str, transport: Transport | None) -> None:
+        crn = "crn:v1:bluemix:public:quantum-computing:us-east:a/x:y::"
+        instance = rng.choice([crn, "by name"])
+        platform = Credentials(channel="ibm_quantum_platform", token="t" * 20, url=url, auth_url=url, instance=instance)
+        login = Credentials(channel="classic", token="t" * 20, auth_url=url)
+        client = RuntimeClient(
+            rng.choice([platform, login]), request_timeout=REQUEST_SECONDS, clock=Hurried(), transport=transport
+        )
+        with contextlib.closing(client):
+            client.job("job-1", patient=False)
+
+    def _over_socket(self, rng: random.Random, kind: str, body: bytes) -> Callable[[], Any]:
+        server = self.server
+        server.is_stream = kind == "stream"
+        server.answer = (
+            hostile_bytes.frames(rng, body[:100_000]) if server.is_stream else hostile_bytes.http_answer(rng, body)
+        )
+        server.drips = rng.random() < 0.004 and kind != "stream"
+
+        def act() -> None:
+            credentials = classic(server.url)
+            transport = Transport(credentials, max_answer_bytes=MAX_ANSWER_BYTES)
+            if kind == "sign in":
+                self._signs_in(rng, server.url, transport)
+                return
+            client = RuntimeClient(credentials, request_timeout=REQUEST_SECONDS, clock=Hurried(), transport=transport)
+            with contextlib.closing(client):
+                if kind == "stream":
+                    stream = client.open_stream("job-1", after=0)
+                    with contextlib.closing(stream):
+                        while True:
+                            Limited.decode(stream.receive())
+                elif kind == "decoder":
+                    in_turn(client, "results")
+                else:
+                    in_turn(client, kind)
+
+        return act
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def control() -> None:
+    """Do what the hook is there to see."""
+    import os
+    import pickle
+    import subprocess
+    import tempfile
+
+    folder = tempfile.mkdtemp()
+    watching.set()
+    __import__("colorsys")
+    eval("1 + 1")
+    os.system("true")
+    subprocess.run(["true"], check=False)
+    pickle.loads(b"cbuiltins\nlen\n.")
+    Path(folder, "x").write_text("")
+    watching.clear()
+
+
+def main() -> None:
+    count, first, most_seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    warnings.simplefilter("ignore")
+    sys.addaudithook(hook)
+    if "control" in sys.argv:
+        control()
+        print(json.dumps({"found": found}))
+        return
+    trial = Trial()
+    for text in hostile_bytes.GOLDEN:  # what reading needs is imported now
+        Limited.decode(text)
+    for number in range(60):
+        for kind in KINDS:
+            trial.run(kind, number % 2 == 0, number)
+    warm = trial.numbers.total()
+    found.clear()
+    trial.slowest = (0.0, "")
+    before = peak_mib()
+
+    @seed(first)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(kind=st.sampled_from(KINDS), share=st.integers(1, SOCKET_SHARE), number=st.integers(0, 2**62))
+    def one(kind: str, share: int, number: int) -> None:
+        if time.monotonic() < start + most_seconds:
+            trial.run(kind, share == 1, number)
+
+    start = time.monotonic()
+    one()
+    print(
+        json.dumps(
+            {
+                "answers": trial.numbers.total() - warm,
+                "seconds": round(time.monotonic() - start, 1),
+                "numbers": trial.numbers,
+                "ends": trial.ends,
+                "slowest": trial.slowest,
+                "growth_mib": round(peak_mib() - before, 1),
+                "found": found,
+                "failures": trial.failures[:40],
+                "failed": len(trial.failures),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

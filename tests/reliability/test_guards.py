@@ -1,0 +1,41 @@
+"""Each guard taken away in a copy of the package: the test that is named for it fails. By hand, before a release."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .guards import GUARDS, Guard
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """Run one test with the package that is in a folder: where a process runs, it looks for modules first."""
+    options = ["-q", "-x", "-o", "addopts=", "-p", "no:cacheprovider", f"--basetemp={folder / 'tmp'}"]
+    where = ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", f"{ROOT}/tests/{test}"]
+    command = [sys.executable, "-m", "pytest", *options, *where]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
+def test_a_guard_stands_where_the_table_says(guard: Guard) -> None:
+    assert (ROOT / "prefect_runtime" / guard.file).read_text(encoding="utf-8").count(guard.guard) == 1
+    file, _, name = guard.test.partition("::")
+    assert f"def {name.partition('[')[0]}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
+def test_without_a_guard_its_test_fails(guard: Guard, tmp_path: Path) -> None:
+    package = tmp_path / "prefect_runtime"
+    shutil.copytree(ROOT / "prefect_runtime", package, ignore=shutil.ignore_patterns("__pycache__"))
+    file = package / guard.file
+    file.write_text(file.read_text(encoding="utf-8").replace(guard.guard, guard.without), encoding="utf-8")
+    done = run(tmp_path, guard.test)
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]

@@ -1,0 +1,149 @@
+"""One WebSocket against a server that behaves in every bad way: real sockets on the loopback, raw bytes."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.sockets import Socket, SocketOptions
+from prefect_runtime.client.websocket_limits import MAX_FRAME_BYTES
+from prefect_runtime.wire.errors import ConnectFailedError, StreamClosedError, TransportError
+
+Behaviour = Callable[[socket.socket, bytes], None]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Behaviour], str]]:
+    """Starts servers that read the handshake's request, and then do as told with the socket and that request."""
+    listening: list[socket.socket] = []
+
+    def start(behave: Behaviour) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        listening.append(server)
+
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(65536)
+                    behave(connection, request)
+                    connection.settimeout(5)
+                    connection.recv(1)
+
+        threading.Thread(target=run, daemon=True).start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/stream"
+
+    yield start
+    for server in listening:
+        server.close()
+
+
+def connect(url: str, seconds: float = 5.0) -> Socket:
+    return Socket.connect(url, {"X-Access-Token": "t0ken"}, SocketOptions(), Deadline(seconds))
+
+
+def accepted(request: bytes, *headers: bytes) -> bytes:
+    key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
+    assert key is not None
+    accept = base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    lines = [b"HTTP/1.1 101 X", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: " + accept]
+    return b"\r\n".join([*lines, *headers, b"", b""])
+
+
+def sends(data: bytes) -> Behaviour:
+    return lambda connection, request: connection.sendall(accepted(request) + data)
+
+
+def test_a_text_in_two_frames_is_one(serve: Callable[[Behaviour], str]) -> None:
+    stream = connect(serve(sends(b"\x01\x02ab\x80\x01c")))
+    assert stream.receive() == "abc"
+    stream.close()
+
+
+def test_a_handshake_that_drips_ends_at_the_deadline(serve: Callable[[Behaviour], str]) -> None:
+    def drip(connection: socket.socket, request: bytes) -> None:
+        for byte in accepted(request):
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+    start = time.monotonic()
+    with pytest.raises(ConnectFailedError):
+        connect(serve(drip), seconds=0.5)
+    assert time.monotonic() - start < 1.5
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 101 X\r\n", b"HTTP/1.1 500 X\r\nContent-Length: 99999999999\r\n\r\n"])
+def test_a_handshake_without_an_end_is_given_up(serve: Callable[[Behaviour], str], head: bytes) -> None:
+    def flood(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(head)
+        while True:
+            connection.sendall(b"X-Flood: 0123456789\r\n" * 1000)
+
+    start = time.monotonic()
+    with pytest.raises(TransportError):
+        connect(serve(flood), seconds=30)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("frame", [b"\x81\x7f" + (2**63 - 1).to_bytes(8, "big"), b"\x81\x7f\0\0\0\0\x04\0\0\x01"])
+def test_a_frame_that_promises_too_much_is_not_waited_for(serve: Callable[[Behaviour], str], frame: bytes) -> None:
+    stream = connect(serve(sends(frame + b"x" * 1000)))
+    start = time.monotonic()
+    with pytest.raises(StreamClosedError):
+        stream.receive()
+    assert time.monotonic() - start < 2
+    stream.close()
+
+
+def test_a_message_in_frames_without_end_is_given_up(serve: Callable[[Behaviour], str]) -> None:
+    size = MAX_FRAME_BYTES // 4 + 1
+
+    def fragments(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(accepted(request))
+        for index in range(5):
+            head = (b"\x01" if index == 0 else b"\x00") + b"\x7f" + size.to_bytes(8, "big")
+            connection.sendall(head + b"x" * size)
+
+    stream = connect(serve(fragments))
+    with pytest.raises(StreamClosedError, match="Payload"):
+        stream.receive()
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"\xff\xfe\r\n\r\n", b"HTTP/1.1 0 X\r\n\r\n",
+     b"HTTP/1.1 101 X\r\n\r\n", b"HTTP/1.1 500 X\r\nContent-Length: x\r\n\r\n"],
+)  # fmt: skip
+def test_an_answer_that_is_no_handshake_is_a_typed_error(serve: Callable[[Behaviour], str], answer: bytes) -> None:
+    with pytest.raises(TransportError):
+        connect(serve(lambda connection, request: connection.sendall(answer)))
+
+
+def test_a_cookie_that_cannot_be_read_is_a_typed_error(serve: Callable[[Behaviour], str]) -> None:
+    def behave(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(accepted(request, b"Set-Cookie: a/b=c"))
+
+    with pytest.raises(ConnectFailedError):
+        connect(serve(behave))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(serve: Callable[[Behaviour], str], status: int) -> None:
+    led_to: list[bytes] = []
+    other = serve(lambda connection, request: led_to.append(request))
+    location = f"HTTP/1.1 {status} X\r\nLocation: {other.replace('http', 'ws')}\r\n\r\n".encode()
+    with pytest.raises(TransportError):
+        connect(serve(lambda connection, request: connection.sendall(location)))
+    assert led_to == []

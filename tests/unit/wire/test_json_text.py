@@ -1,0 +1,60 @@
+"""JSON text of somebody else's: what anybody means is read, what nobody means is refused before it costs much."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import pytest
+
+from prefect_runtime.wire.json_text import MAX_CONTAINERS, MAX_DEPTH, read_json
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "[]", '{"a": [1, NaN]}', json.dumps(["[[" * 300]), json.dumps({"\\": '"[{' * 300})]
+)
+def test_what_somebody_means_is_read(text: str) -> None:
+    assert repr(read_json(text)) == repr(json.loads(text)) == repr(read_json(text.encode()))
+
+
+def test_not_a_number_and_infinity_are_read() -> None:
+    """NumPy and Qiskit write them."""
+    assert read_json("[Infinity, -Infinity]") == [math.inf, -math.inf]
+    assert math.isnan(read_json("NaN"))
+
+
+@pytest.mark.parametrize("wide", ["", "[], " * 1000])
+def test_depth_has_a_limit_that_does_not_depend_on_python(wide: str) -> None:
+    assert read_json(f"[{wide}{nested(MAX_DEPTH - 1)}]")
+    for text in (f"[{wide}{nested(MAX_DEPTH)}]", '{"a":' * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1)):
+        with pytest.raises(ValueError, match="levels deep"):
+            read_json(text)
+        with pytest.raises(ValueError, match="levels deep"):
+            read_json(text.encode())
+
+
+def test_lists_and_objects_have_a_limit() -> None:
+    with pytest.raises(ValueError, match="lists and objects"):
+        read_json("[" + "[]," * MAX_CONTAINERS + "1]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5_000_000, nested(2_000_000), '["' * 2_000_000, '"\\' * 2_000_000, "[" * 300 + '"' + "\\" * 3_000_000],
+)
+def test_a_text_made_for_it_does_not_keep_us_busy(text: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(ValueError):
+        read_json(text)
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_another_encoding_hides_no_depth(encoding: str) -> None:
+    with pytest.raises(ValueError):
+        read_json(nested(1000).encode(encoding))
