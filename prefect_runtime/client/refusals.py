@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from prefect_runtime.client.transport import Answer, clean
+from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,
@@ -27,6 +27,7 @@ from prefect_runtime.wire.errors import (
     ServerError,
     SessionNotFoundError,
 )
+from prefect_runtime.wire.redaction import clean
 
 _NOT_FOUND: Mapping[str, type[ApiError]] = {
     "job": RuntimeJobNotFound,

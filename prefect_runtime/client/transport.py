@@ -7,7 +7,6 @@ Errors are raised ``from None``, because an exception of requests carries the re
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -20,6 +19,7 @@ from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.timed_http import READ_SECONDS, TimedAdapter, current_deadline
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
+from prefect_runtime.wire.redaction import clean
 
 MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 CONNECT_SECONDS = 5.0
@@ -184,19 +184,3 @@ _TLS_NOT_BUILT = ("CERTIFICATE_VERIFY_FAILED", "HANDSHAKE", "handshake", "WRONG_
 
 def _without_query(url: str) -> str:
     return url.partition("?")[0]
-
-
-_SECRET_SHAPES = re.compile(
-    r"crn:[^\s\"']+"
-    r"|eyJ[\w-]+\.[\w-]+\.[\w-]*"  # JSON Web Token
-    r"|(?i:bearer|apikey|token)[\s:=\"']+[\w.\-]{8,}"
-    r"|https?://[^\s\"']*\?[^\s\"']*"  # a query string may be a signature
-    r"|https?://[^\s/\"']*@[^\s\"']*"
-)
-
-
-def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
-    """Return a server's or driver's text without anything that must not be shown, cut to `limit` characters."""
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    return _SECRET_SHAPES.sub("…", text)[:limit]
