@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import INPUTS
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
@@ -28,7 +29,8 @@ Hold = Callable[..., tuple[RuntimeJob, Path]]
 
 
 def test_result_is_what_the_program_returned(run: Run) -> None:
-    assert run(inputs={"count": 2, "a": [1, {"b": None}]}).result() == {"count": 2, "given": {"a": [1, {"b": None}]}}
+    given = {**INPUTS, "a": [1, {"b": None}]}
+    assert run(inputs={"count": 2, **given}).result() == {"count": 2, "given": given}
 
 
 def test_status_is_what_the_server_says_from_running_to_done(hold: Hold) -> None:
