@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from canaries.values import INPUTS
+from canaries.values import ACCESS_TOKEN, INPUTS
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
@@ -108,7 +108,7 @@ def test_timeout_zero_asks_even_if_another_thread_waits_for_the_same_job() -> No
         return 200, job_document("j", word)
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         client = RuntimeClient(credentials)
         first, second = (RuntimeJob(Backend("b"), client, credentials, "j", "p") for _ in range(2))
         other = threading.Thread(target=first.wait_for_final_state, kwargs={"timeout": 5})
@@ -222,7 +222,7 @@ def test_a_cancel_that_loses_the_race_leaves_the_job_done() -> None:
         return 204, ""
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         job = RuntimeJob(Backend("b"), RuntimeClient(credentials), credentials, "j", "p")
         job.cancel()
         assert job.status() is JobStatus.DONE
@@ -242,7 +242,7 @@ def test_a_cancel_whose_answer_was_lost_is_no_invalid_state() -> None:
         return None  # done, but the answer never comes
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         job = RuntimeJob(Backend("b"), RuntimeClient(credentials), credentials, "j", "p")
         job.cancel()
         assert job.status() is JobStatus.CANCELLED
