@@ -60,7 +60,9 @@ def processes(ours: Path) -> Iterator[Hit]:
         ours: A folder that only this process's tests use: what has left the family (a server) has it in its arguments.
     """
     parents, arguments = _all_processes()
-    below = _descendants(parents, {os.getpid(), *(pid for pid, line in arguments.items() if os.fsencode(ours) in line)})
+    below = _descendants(
+        parents, {os.getpid(), *(pid for pid, line in arguments.items() if os.fsencode(ours) + b"/" in line)}
+    )
     programs = _descendants(parents, {pid for pid in below if any(word.encode() in arguments[pid] for word in RUNTIME)})
     for pid in below - {os.getpid()}:
         yield from scan(arguments[pid], "process: arguments")

@@ -75,4 +75,5 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     yield serve
     for served in started:
         served.kill()
+    for served in started:
         served.look_for_canaries()
