@@ -152,3 +152,69 @@ def trend(runs: Sequence[tuple[datetime, list[Row]]]) -> Figure:
         axes.plot(*zip(*of_one, strict=True), "o-", markersize=4, label=name)
     flagged = [(when, row["success"]) for when, row in rows if row["drift"]]
     if flagged:
+        axes.plot(*zip(*flagged, strict=True), "o", markersize=12, fillstyle="none", color="crimson", label="drift")
+    axes.tick_params(axis="x", labelrotation=30)
+    axes.legend()
+    return figure
+
+
+@materialize("quantum://local/backend-health", cache_policy=NO_CACHE)
+def keep(key: str, rows: list[Row]) -> None:
+    """Keep this run's table: a version of the artifact, and of the asset."""
+    create_table_artifact(rows, key=key, description="The runtime's backends, and what has drifted")
+
+
+@flow(name="Backend health")
+def backend_health(
+    credentials: str = "local",
+    backends: tuple[str, ...] | None = None,
+    qubits: int = 4,
+    depth: int = 8,
+    shots: int = 2000,
+    timeout: float = 3600,
+    false_alarms: float = 0.01,
+) -> list[Row]:
+    """Look at the backends, run a mirror circuit on each, and flag what has drifted.
+
+    Args:
+        credentials: Name of a saved block; "local" is the embedded runtime.
+        backends: Names of the backends; all of the account if None. Each gets one job.
+        qubits: Width of the mirror circuit.
+        depth: Layers of its first half.
+        shots: Repetitions on each backend.
+        timeout: Seconds to wait for a backend; then its job is cancelled.
+        false_alarms: Probability that a run flags something although nothing has changed.
+    """
+    logger, key = get_run_logger(), f"backend-health-{credentials}"
+    rows, runs = look(credentials, backends), earlier_runs(key)
+    circuit, outcome = mirror_circuit(qubits, depth)
+
+    open_rows = [row for row in rows if row["operational"]]
+    names = [row["backend"] for row in open_rows]
+    jobs = run_sampler.map(credentials, unmapped([circuit]), backend=names, shots=shots)
+    results = fetch_result.map(credentials, jobs, timeout=timeout, on_timeout="cancel").result(raise_on_failure=False)
+    for row, result in zip(open_rows, results, strict=True):
+        if isinstance(result, PrimitiveResult):
+            row["success"] = result[0].data.meas.get_counts().get(outcome, 0) / shots
+
+    limit = false_alarms / (len(rows) * len(NUMBERS))
+    for row in rows:
+        before = [old for _, table in runs for old in table if old["backend"] == row["backend"]]
+        changes = drifted(row, before, shots, limit)
+        row["drift"] = "; ".join(changes)
+        if changes:
+            logger.warning("Backend %s has drifted: %s", row["backend"], row["drift"])
+            emit_event(
+                "prefect-runtime.backend.drifted",
+                resource={"prefect.resource.id": f"prefect-runtime.backend.{row['backend']}"},
+                payload=row,
+            )
+    with plots.Picture(f"{key}-trend", "Success probability of the mirror circuit, run by run") as picture:
+        picture.draw(trend, [*runs, (datetime.now(UTC), rows)])
+    keep.with_options(assets=[f"quantum://{credentials}/backend-health"])(key, rows)
+    return rows
+
+
+if __name__ == "__main__":
+    for health in backend_health():
+        print(health)

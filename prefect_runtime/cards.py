@@ -19,9 +19,9 @@ from prefect.context import SyncClientContext
 from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.card_writer import CardWriter, Write, patch_card
 from prefect_runtime.client.request import Card
-from prefect_runtime.client.transport import clean
 from prefect_runtime.execution import current_execution, is_elsewhere
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
+from prefect_runtime.wire.redaction import clean
 
 MOST_REMEMBERED = 1000
 ACKNOWLEDGED_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds

@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from canaries import sinks
+from canaries.hooks import pytest_configure, pytest_runtest_makereport
+from canaries.values import PROGRAM_SOURCE, PROXIES, give_token
 from side_by_side import pytest_runtest_protocol, pytest_terminal_summary, pytest_xdist_make_scheduler
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.wire.models import DiscoveryDocument
 
-__all__ = ["pytest_runtest_protocol", "pytest_terminal_summary", "pytest_xdist_make_scheduler"]  # hooks
+__all__ = [  # hooks
+    "pytest_configure",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_terminal_summary",
+    "pytest_xdist_make_scheduler",
+]
 
 START_SECONDS = 60.0
 
@@ -26,6 +35,7 @@ class EmbeddedRuntime:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
+        give_token(data_dir)
         self.start()
 
     def start(self) -> None:
@@ -47,10 +57,14 @@ class EmbeddedRuntime:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
+    def look_for_canaries(self) -> None:
+        """Fail if one is in the folder that has no business there."""
+        sinks.assert_clean(sinks.folder(self.data_dir, "runtime"))
+
     @property
     def credentials(self) -> Credentials:
         """Credentials for exactly this runtime."""
-        return Credentials(channel="local", url=self.found.url, token=self.found.token)
+        return Credentials(channel="local", url=self.found.url, token=self.found.token, proxies=PROXIES)
 
 
 @pytest.fixture
@@ -69,6 +83,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRuntim
     runtime = EmbeddedRuntime(tmp_path_factory.mktemp("runtime"))
     yield runtime
     runtime.stop()
+    runtime.look_for_canaries()
 
 
 @pytest.fixture
@@ -78,6 +93,7 @@ def own_runtime(tmp_path: Path) -> Iterator[EmbeddedRuntime]:
     yield runtime
     if runtime.process.poll() is None:
         runtime.stop()
+    runtime.look_for_canaries()
 
 
 @pytest.fixture
@@ -107,7 +123,7 @@ def upload(runtime: EmbeddedRuntime) -> Callable[..., str]:
             with RuntimeService(runtime.credentials) as service:
                 name = f"test-{len(ids)}-{os.getpid()}"
                 metadata = {"name": name, "description": "of a test", "max_execution_time": max_execution_time}
-                ids[key] = service.upload_program(source, metadata)
+                ids[key] = service.upload_program(f"{source}\n# {PROGRAM_SOURCE}\n", metadata)
         return ids[key]
 
     return upload

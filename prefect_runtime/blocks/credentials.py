@@ -89,10 +89,9 @@ class RuntimeCredentials(CredentialsBlock):
         description="Name of a saved block of type Secret that has the token, read where a task runs. Used if Token is "
         "empty: a team's key is then kept in one place.",
     )
-    instance: str = Field(
-        default="",
+    instance: SecretStr = Field(  # Prefect's events have what is not secret in a block in plain text
+        default=SecretStr(""),
         title="Instance",
-        repr=False,
         description="The instance's CRN on IBM Quantum Platform (or its name, which costs a look-up), or "
         "hub/group/project on a classic runtime.",
     )
@@ -211,7 +210,7 @@ class RuntimeCredentials(CredentialsBlock):
             token=token or None,
             url=self.url or None,
             auth_url=self.auth_url or None,
-            instance=self.instance or None,
+            instance=self.instance.get_secret_value() or None,
             verify=self.verify,
             proxies=self.proxies.get_secret_value() or None,
             private_endpoint=self.private_endpoint,

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from prefect_runtime.cli.output import add_rows, plain, table
 from prefect_runtime.client.submission import FINGERPRINT_TAG_PREFIX, RUN_TAG_PREFIX
-from prefect_runtime.client.transport import clean
 from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.models import KEY_PREFIX, TAG, JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.redaction import clean
 
 COLUMNS = ("job", "program", "backend", "status", "created", "seconds", "tags", "flow run")
 UNBROKEN = ("job", "status", "created", "seconds", "flow run")

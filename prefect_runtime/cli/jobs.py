@@ -119,7 +119,7 @@ def show(
 
 def reason_of(service: RuntimeService, job: RuntimeJob, document: JobDocument) -> str:
     """Return what the server or the program says of a job's end, without secrets; empty if nothing."""
-    from prefect_runtime.client.transport import clean
+    from prefect_runtime.wire.redaction import clean
 
     failure = job.failure() if exit_of(document) is Exit.JOB_FAILED else None
     if isinstance(failure, RuntimeJobFailureError):

@@ -204,7 +204,7 @@ class LoginAccess(_CachedAccess):
         if self._credentials.url:
             return Access(_base(self._credentials.url), headers)
         me = self._transport.exchange("GET", f"{root}/users/me", deadline=deadline, headers=headers)
-        runtime = taken(me, "login", self._credentials.secrets).json()
+        runtime = taken(me, "login", (*self._credentials.secrets, token)).json()
         for name in ("urls", "services", "runtime"):
             runtime = runtime.get(name) if isinstance(runtime, dict) else None
         if not isinstance(runtime, str):

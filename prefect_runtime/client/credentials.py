@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.redaction import of_proxy
 
 Channel = Literal["local", "ibm_quantum_platform", "classic"]
 
@@ -91,7 +92,9 @@ class Credentials:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What may appear in no message."""
-        return tuple(value for value in (self.token, self.instance) if value)
+        hidden = [value for value in (self.token, self.instance) if value]
+        hidden += (secret for url in (self.proxies or {}).values() for secret in of_proxy(url))
+        return tuple(hidden)
 
 
 def is_crn(text: str) -> bool:

@@ -20,7 +20,6 @@ from prefect_runtime.client.private_results import PrivateResult
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy, check_seconds
 from prefect_runtime.client.streaming import InterimStream
-from prefect_runtime.client.transport import clean
 from prefect_runtime.wire.codec import ResultDecoder, decode
 from prefect_runtime.wire.errors import (
     ConfigurationError,
@@ -36,6 +35,7 @@ from prefect_runtime.wire.errors import (
 )
 from prefect_runtime.wire.metrics import JobMetrics
 from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.redaction import clean
 
 _log = logging.getLogger(__name__)
 

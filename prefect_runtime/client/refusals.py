@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from prefect_runtime.client.transport import Answer, clean
+from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,
@@ -28,6 +28,7 @@ from prefect_runtime.wire.errors import (
 )
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.models import is_id
+from prefect_runtime.wire.redaction import clean
 
 _NOT_FOUND: Mapping[str, type[ApiError]] = {
     "job": RuntimeJobNotFound,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from prefect_runtime.client.refusals import retry_after
 from prefect_runtime.client.retry import Deadline, RetryPolicy
-from prefect_runtime.client.transport import Answer, clean
+from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ProtocolError,
@@ -16,6 +16,7 @@ from prefect_runtime.wire.errors import (
     RateLimitedError,
     ServerError,
 )
+from prefect_runtime.wire.redaction import clean
 
 T = TypeVar("T")
 

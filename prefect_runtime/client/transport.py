@@ -20,6 +20,7 @@ from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.timed_http import READ_SECONDS, TimedAdapter, current_deadline
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
 from prefect_runtime.wire.json_text import read_json
+from prefect_runtime.wire.redaction import clean
 
 MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -237,25 +238,3 @@ _TLS_NOT_BUILT = ("CERTIFICATE_VERIFY_FAILED", "HANDSHAKE", "handshake", "WRONG_
 
 def _without_query(url: str) -> str:
     return url.partition("?")[0]
-
-
-_SECRET_SHAPES = re.compile(
-    r"crn:[^\s\"']+"
-    r"|eyJ[\w-]+\.[\w-]+\.[\w-]*"  # JSON Web Token
-    r"|(?i:bearer|apikey|token)[\s:=\"']+[\w.\-]{8,}"
-    r"|https?://[^\s\"']*\?[^\s\"']*"  # a query string may be a signature
-    r"|https?://[^\s/\"']*@[^\s\"']*"
-)
-
-
-_MARGIN = 4096  # more than the longest secret, which must not be cut in half
-_LAST_WORD = re.compile(rf"[^\s\"']{{0,{_MARGIN}}}\Z")
-
-
-def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
-    """Return a server's or driver's text without anything that must not be shown, cut to `limit` characters."""
-    if len(text) > limit + _MARGIN:  # a text made for it keeps the search below busy for hours
-        text = _LAST_WORD.sub("…", text[: limit + _MARGIN])
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    return _SECRET_SHAPES.sub("…", text)[:limit]

@@ -33,7 +33,7 @@ def check(host: str, certificate: Path | None, key: Path | None) -> tuple[Path |
         raise ConfigurationError("tls-certificate, tls-key: give both or neither.")
     try:
         # With an empty password, because OpenSSL would ask the terminal for one.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")  # nosec B106 # see above
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigurationError(f"tls-certificate, tls-key: {certificate} and {key} cannot be used ({why}).") from None
@@ -51,6 +51,6 @@ def known_hosts(host: str, port: int, allowed: Iterable[str]) -> frozenset[str]:
 
 def own_url(host: str, port: int, *, tls: bool) -> str:
     """Return where clients on this machine find the server."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not to listen on
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104 # not to listen on
     name = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{name}:{port}"

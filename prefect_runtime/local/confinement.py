@@ -68,7 +68,7 @@ def clear_away(uid: int) -> None:
     os.setresuid(uid, uid, uid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, _SIGKILL)  # all but this one
-    for place in ("/dev/shm", "/tmp", "/var/tmp"):  # noqa: S108 - nothing is put there
+    for place in ("/dev/shm", "/tmp", "/var/tmp"):  # noqa: S108  # nosec B108 # nothing is put there
         with contextlib.suppress(OSError):
             for entry in Path(place).iterdir():
                 _remove_if_owned(entry, uid)

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -114,9 +115,11 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
 
 
 def _set_environment() -> None:
-    """Leave only what programs may see, and how their libraries are to use the processors."""
+    """Leave only what programs may see, and nothing on disk of what this process, or one below, has in memory."""
     kept = clean_environment(os.environ)
     os.environ.clear()
+    # A core file would have the token in it, and jobs' inputs; what is started from here inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Spinning OpenMP threads keep the cores from the next job and from the server: 12 ms instead of 2 for a Bell pair.
     hide_from_own_user()  # what was cleared here, /proc shows as it was
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "QISKIT_PARALLEL": "FALSE"} | kept)

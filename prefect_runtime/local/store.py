@@ -128,7 +128,7 @@ class Store:
         """Return one job, or None."""
         columns = f"{_LIGHT}, params" if with_params else _LIGHT
         with self._lock:
-            row = self._db.execute(f"SELECT {columns} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
+            row = self._db.execute(f"SELECT {columns} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608  # nosec B608 # own words, values are bound
         return _job(row) if row else None
 
     def jobs(
@@ -165,10 +165,10 @@ class Store:
         condition = " AND ".join(where)
         order = "ASC" if ascending else "DESC"
         columns = f"{_LIGHT}, params" if with_params else _LIGHT
-        page = f"SELECT {columns} FROM jobs WHERE {condition} ORDER BY seq {order} LIMIT ? OFFSET ?"  # noqa: S608
+        page = f"SELECT {columns} FROM jobs WHERE {condition} ORDER BY seq {order} LIMIT ? OFFSET ?"  # noqa: S608  # nosec B608 # own words, values are bound
         with self._lock:
             rows = self._db.execute(page, (*values, limit, offset)).fetchall()
-            count = self._db.execute(f"SELECT count(*) FROM jobs WHERE {condition}", values).fetchone()[0]  # noqa: S608
+            count = self._db.execute(f"SELECT count(*) FROM jobs WHERE {condition}", values).fetchone()[0]  # noqa: S608  # nosec B608 # own words, values are bound
         return [_job(row) for row in rows], count
 
     def take_next(self, delays: Mapping[str, float]) -> Job | None:
@@ -185,7 +185,7 @@ class Store:
             values += [backend, as_text(datetime.now(UTC) - timedelta(seconds=seconds))]
         with self._lock:
             row = self._db.execute(
-                f"SELECT id FROM jobs WHERE status = ?{waiting} ORDER BY seq LIMIT 1",  # noqa: S608
+                f"SELECT id FROM jobs WHERE status = ?{waiting} ORDER BY seq LIMIT 1",  # noqa: S608  # nosec B608 # own words, values are bound
                 (QUEUED, *values),
             ).fetchone()
             # Read first: once it is moved, nothing may fail any more.
@@ -200,7 +200,7 @@ class Store:
         with self._lock:
             with self.database.transaction():
                 moved = self._db.execute(
-                    f"UPDATE jobs SET status = ?, reason = ?, reason_code = ?, {stamp}"  # noqa: S608
+                    f"UPDATE jobs SET status = ?, reason = ?, reason_code = ?, {stamp}"  # noqa: S608  # nosec B608 # own words, values are bound
                     f" WHERE id = ? AND status IN ({', '.join('?' * len(before))})",
                     (status, reason, reason_code, *times, job_id, *before),
                 ).rowcount
@@ -212,7 +212,7 @@ class Store:
     def running(self) -> list[Job]:
         """Return the jobs that are Running, oldest first."""
         with self._lock:
-            query = f"SELECT {_LIGHT} FROM jobs WHERE status = ? ORDER BY seq"  # noqa: S608
+            query = f"SELECT {_LIGHT} FROM jobs WHERE status = ? ORDER BY seq"  # noqa: S608  # nosec B608 # own words, values are bound
             return [_job(row) for row in self._db.execute(query, (RUNNING,))]
 
     def set_tags(self, job_id: str, tags: Iterable[str]) -> None:

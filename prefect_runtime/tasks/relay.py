@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.log_tail import LogTail
-from prefect_runtime.client.transport import clean
 from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.redaction import clean
 
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from canaries import sinks
+from canaries.values import API_KEY, PARAMETERS, PROGRAM_SOURCE, give_token
 from prefect.context import refresh_global_settings_context
 from prefect.settings import (
     PREFECT_API_URL,
@@ -57,13 +59,16 @@ def block_slugs_at_start(server_url: str) -> set[str]:
 def runtime_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The embedded runtime's folder; what has started in it is stopped at the end."""
     home = tmp_path_factory.mktemp("runtime-home")
+    give_token(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(discovery.HOME_VARIABLE, str(home))
+        patch.setenv("PREFECT_RUNTIME_TOKEN", API_KEY)  # of the person whose flows run here; not for the programs
         yield home
         found = discovery.find(home)
         if found is not None:
             os.kill(found.pid, signal.SIGTERM)
             eventually(lambda: discovery.find(home) is None, seconds=20, what="the embedded runtime's end")
+        sinks.assert_clean(sinks.folder(home, "runtime"))
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -140,7 +145,7 @@ def upload(service: RuntimeService) -> Callable[..., str]:
         if key not in ids:
             name = f"e2e-{len(ids)}-{time.time_ns()}"
             metadata = {"name": name, "description": "of a test", "max_execution_time": max_execution_time}
-            ids[key] = service.upload_program(source, metadata)
+            ids[key] = service.upload_program(f"{source}\n# {PROGRAM_SOURCE}\n", metadata)
         return ids[key]
 
     return upload
@@ -149,7 +154,7 @@ def upload(service: RuntimeService) -> Callable[..., str]:
 @pytest.fixture
 def bell() -> QuantumCircuit:
     """Two qubits that always agree."""
-    circuit = QuantumCircuit(2)
+    circuit = QuantumCircuit(2, name=PARAMETERS[0])
     circuit.h(0)
     circuit.cx(0, 1)
     circuit.measure_all()

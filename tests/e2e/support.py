@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from canaries import sinks
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -106,6 +107,8 @@ def running_server(home: Path, *, database: str | None = None) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        # Its database, its log, and what flows have kept: nothing of ours is to be anywhere in there.
+        sinks.assert_clean(sinks.folder(home, "Prefect"))
 
 
 def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -65,7 +65,11 @@ def test_a_saved_block_comes_back_whole_without_a_call_to_the_runtime(saved: str
     loaded = RuntimeCredentials.load(saved)  # nobody answers at its URL
     assert loaded.token.get_secret_value() == SECRET
     assert loaded.proxies.get_secret_value() == {"https": f"http://user:{SECRET}@proxy.example:3128"}
-    assert (loaded.channel, loaded.instance, loaded.backend) == ("ibm_quantum_platform", CRN, ["first", "second"])
+    assert (loaded.channel, loaded.instance.get_secret_value(), loaded.backend) == (
+        "ibm_quantum_platform",
+        CRN,
+        ["first", "second"],
+    )
     assert (loaded.tags, loaded.max_execution_time, loaded.wait_seconds) == (["nightly"], 30, 2.5)
     assert (loaded.verify, loaded.settle_seconds, loaded.request_timeout_seconds) == (True, None, 30)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from canaries.values import INPUTS
 
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.wire.errors import QiskitRuntimeError
@@ -23,7 +24,8 @@ def run(service: RuntimeService, upload: Callable[..., str]) -> Iterator[Callabl
     jobs: list[RuntimeJob] = []
 
     def run(source: str = NUMBERS, inputs: dict[str, Any] | None = None, **options: Any) -> RuntimeJob:
-        jobs.append(service.run(upload(source), inputs or {}, **options))
+        canaries = INPUTS if "**kwargs" in source else {}
+        jobs.append(service.run(upload(source), {**canaries, **(inputs or {})}, **options))
         return jobs[-1]
 
     yield run
@@ -73,3 +75,5 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     yield serve
     for served in started:
         served.kill()
+    for served in started:
+        served.look_for_canaries()

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from canaries import sinks
+from canaries.values import PRESIGNED_URL, PROXIES, STREAM_TOKEN, give_token
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
@@ -85,6 +87,7 @@ class Served:
         self.folder = folder
         self._arguments = json.dumps([str(folder), settings])
         self._environment = environment
+        give_token(folder)
         self.start()
 
     def start(self) -> None:
@@ -103,6 +106,10 @@ class Served:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
+    def look_for_canaries(self) -> None:
+        """Fail if one is in the folder that has no business there."""
+        sinks.assert_clean(sinks.folder(self.folder, "runtime"))
+
     def descendants(self) -> list[int]:
         """All processes it has started, and theirs."""
         return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
@@ -110,7 +117,7 @@ class Served:
     @property
     def credentials(self) -> Credentials:
         """Credentials for exactly this runtime."""
-        return Credentials(channel="local", url=self.found.url, token=self.found.token)
+        return Credentials(channel="local", url=self.found.url, token=self.found.token, proxies=PROXIES)
 
 
 def job_document(job_id: str, word: str, **members: Any) -> dict[str, Any]:
@@ -154,7 +161,7 @@ class StreamServer:
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         port = self._server.socket.getsockname()[1]
-        self.credentials = Credentials(channel="classic", url=f"http://127.0.0.1:{port}", token="classic-token-1234")
+        self.credentials = Credentials(channel="classic", url=f"http://127.0.0.1:{port}", token=STREAM_TOKEN)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,7 +180,7 @@ class StreamServer:
             self.connections += 1
             script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         if isinstance(script, int):
-            return Response(script, "Refused", Headers({"Location": "/elsewhere", "Content-Length": "0"}), b"")
+            return Response(script, "Refused", Headers({"Location": PRESIGNED_URL, "Content-Length": "0"}), b"")
         connection.script = script  # type: ignore[attr-defined]
         return None
 

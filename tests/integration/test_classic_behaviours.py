@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from canaries.values import ACCESS_TOKEN, API_KEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -51,7 +52,7 @@ from .test_classic_sequence import GATED
 from .test_secrets import verbs
 from .test_streaming_servers import ACKNOWLEDGEMENT, finishing, sends, stream
 
-API_TOKEN = "api-token-0123456789"
+API_TOKEN = API_KEY
 METADATA = {"name": "n", "description": "d", "max_execution_time": 60}
 SOURCE = "def main(backend, user_messenger): pass\n"
 
@@ -90,7 +91,7 @@ def classic(pages: Mapping[str, Page], *, request_timeout: float = 5.0) -> Itera
     """A scripted server, and a service that uses it; its job is called "j"."""
     server = Pages(pages)
     with http_server(server) as url:
-        credentials = Credentials(channel="classic", url=url, token="classic-token-1234", instance="h/g/p")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN, instance="h/g/p")
         with RuntimeService(credentials, settle_seconds=0, request_timeout=request_timeout) as service:
             yield server, service
 
@@ -349,7 +350,7 @@ class JobList:
     def found(self, **options: Any) -> list[str]:
         """Ask for jobs, as a user does."""
         with http_server(self) as url:
-            credentials = Credentials(channel="classic", url=url, token="classic-token-1234")
+            credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
             with RuntimeService(credentials) as service:
                 return [found.job_id() for found in service.jobs(**options)]
 
@@ -421,7 +422,7 @@ def test_no_program_is_missing_when_another_is_uploaded_while_they_are_listed() 
         return 200, {"programs": page, "count": 45}
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="classic-token-1234")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         with RuntimeService(credentials) as service:
             assert [program.id for program in service.programs()] == [f"p{number}" for number in range(45)]
 
@@ -586,7 +587,7 @@ def test_what_is_trusted_is_the_same_for_requests_and_streams(
     ours, another = certificates
     setting: bool | str = verify if isinstance(verify, bool) else str(ours if verify == "ours" else another)
     with TlsServer(ours, sends("1")) as server:
-        credentials = Credentials(channel="classic", url=server.url, token="classic-token-1234", verify=setting)
+        credentials = Credentials(channel="classic", url=server.url, token=ACCESS_TOKEN, verify=setting)
         client = RuntimeClient(credentials, request_timeout=1)
         handle = RuntimeJob(Backend("b"), client, credentials, server.job_id, "p")
         if trusted:
@@ -605,7 +606,7 @@ def test_what_is_trusted_is_the_same_for_requests_and_streams(
 def test_the_stream_is_below_the_base_even_if_that_has_https_in_its_path() -> None:
     server = Pages({})
     with http_server(server) as url:
-        credentials = Credentials(channel="classic", url=f"{url}/https/v1/", token="classic-token-1234")
+        credentials = Credentials(channel="classic", url=f"{url}/https/v1/", token=ACCESS_TOKEN)
         client = RuntimeClient(credentials, request_timeout=1)
         with pytest.raises(RuntimeJobNotFound):
             client.open_stream("j", after=0)

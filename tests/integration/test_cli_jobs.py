@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from canaries.values import ACCESS_TOKEN
 from qiskit import QuantumCircuit
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService, discovery
@@ -80,7 +81,7 @@ def test_a_list_whose_server_knows_no_filter_has_only_what_was_asked_for_and_end
         return 200, {"jobs": every}  # not even `limit` and `offset`
 
     with http_server(answer) as url:
-        client = RuntimeClient(Credentials(channel="classic", url=url, token="classic-token-1234"))
+        client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
         found = [job.id for job in find(client, JobFilter(backend="b1"), limit=4)]
         client.close()
     assert found == ["j1", "j3", "j5"]

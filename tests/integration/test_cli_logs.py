@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.cli.logs import follow_to_the_end
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob
@@ -121,7 +122,7 @@ def _answer(status: str, body: bytes, headers: str = "") -> bytes:
 @contextmanager
 def client_of(answer: Any, *, seconds: float = 5) -> Iterator[RuntimeClient]:
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="classic-token-1234")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         client = RuntimeClient(credentials, request_timeout=seconds)
         yield client
         client.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -126,6 +128,20 @@ def test_programs_see_no_token_and_no_prefect_setting(serve: Callable[..., Serve
     assert not {*secrets.values(), served.found.token} & set(seen.values())
     assert seen["PATH"] == os.environ["PATH"]
     assert seen["LC_ALL"] == "C.UTF-8"
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="there is no /proc here")
+def test_no_process_of_the_runtime_writes_a_core_file(serve: Callable[..., Served]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # as on a machine where people look into crashes
+    try:
+        served = serve(slots=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    eventually(lambda: len(served.descendants()) >= 3, what="the process that runs primitives, and those above it")
+    for pid in (served.process.pid, *served.descendants()):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
 
 
 @pytest.mark.parametrize("own_session", [False, True])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeService
 from prefect_runtime.client.private_results import KEPT_SECONDS, PrivateResult
@@ -53,7 +54,7 @@ class Wrong(ResultDecoder):
 
 def fetch(url: str, decoder: type[ResultDecoder] | None = None) -> Any:
     """Fetch the result in a service of its own, as another process would."""
-    with RuntimeService(Credentials(channel="classic", url=url, token="t0ken"), request_timeout=5) as service:
+    with RuntimeService(Credentials(channel="classic", url=url, token=ACCESS_TOKEN), request_timeout=5) as service:
         return service.handle("one").result(timeout=5, decoder=decoder)
 
 
@@ -107,7 +108,7 @@ def test_a_refusal_before_anything_was_sent_is_tried_again(home: Path) -> None:
 def test_not_yet_is_asked_again_and_leaves_nothing_behind(home: Path) -> None:
     server = OneJob((204, ""), (200, RESULT))
     with http_server(server) as url:
-        client = RuntimeClient(Credentials(channel="classic", url=url, token="t0ken"))
+        client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
         assert PrivateResult(client, "one").fetch(Deadline(10)) is None
         assert list(home.iterdir()) == []
         assert PrivateResult(client, "one").fetch(Deadline(10)) == RESULT
@@ -126,7 +127,7 @@ def test_where_it_cannot_be_kept_it_is_not_read(home: Path) -> None:
 def test_a_full_disk_is_a_loss_that_names_the_reason(home: Path) -> None:
     server = OneJob((200, RESULT))
     with http_server(server) as url:
-        client = RuntimeClient(Credentials(channel="classic", url=url, token="t0ken"))
+        client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
         result = PrivateResult(client, "one")
         home.mkdir(parents=True)
         result._part.symlink_to("/dev/full")  # every write says: no space left

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from canaries.values import API_KEY, CRN, IAM_TOKEN, PROXIES, REFRESH_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.wire.errors import (
@@ -69,7 +70,7 @@ def test_a_callback_is_refused_before_a_job_is_made_where_there_are_no_streams()
 
     def answer(request: Any, body: bytes) -> tuple[int, Any]:
         if request.path == "/identity/token":
-            return 200, {"access_token": "bearer-token", "expires_in": 3600}
+            return 200, {"access_token": IAM_TOKEN, "refresh_token": REFRESH_TOKEN, "expires_in": 3600}
         if request.command == "POST":
             posts.append(body)
             return 200, {"id": "j"}
@@ -77,7 +78,7 @@ def test_a_callback_is_refused_before_a_job_is_made_where_there_are_no_streams()
 
     with http_server(answer) as url:
         credentials = Credentials(
-            channel="ibm_quantum_platform", url=url, auth_url=url, token="api-key-123", instance="crn:v1:x"
+            channel="ibm_quantum_platform", url=url, auth_url=url, token=API_KEY, instance=CRN, proxies=PROXIES
         )
         with RuntimeService(credentials, backend="b") as service, pytest.raises(InterimResultsUnavailableError):
             service.run("p", {}, callback=lambda *_: None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import ACCESS_TOKEN, INPUTS
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
@@ -28,7 +29,8 @@ Hold = Callable[..., tuple[RuntimeJob, Path]]
 
 
 def test_result_is_what_the_program_returned(run: Run) -> None:
-    assert run(inputs={"count": 2, "a": [1, {"b": None}]}).result() == {"count": 2, "given": {"a": [1, {"b": None}]}}
+    given = {**INPUTS, "a": [1, {"b": None}]}
+    assert run(inputs={"count": 2, **given}).result() == {"count": 2, "given": given}
 
 
 def test_status_is_what_the_server_says_from_running_to_done(hold: Hold) -> None:
@@ -106,7 +108,7 @@ def test_timeout_zero_asks_even_if_another_thread_waits_for_the_same_job() -> No
         return 200, job_document("j", word)
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         client = RuntimeClient(credentials)
         first, second = (RuntimeJob(Backend("b"), client, credentials, "j", "p") for _ in range(2))
         other = threading.Thread(target=first.wait_for_final_state, kwargs={"timeout": 5})
@@ -220,7 +222,7 @@ def test_a_cancel_that_loses_the_race_leaves_the_job_done() -> None:
         return 204, ""
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         job = RuntimeJob(Backend("b"), RuntimeClient(credentials), credentials, "j", "p")
         job.cancel()
         assert job.status() is JobStatus.DONE
@@ -240,7 +242,7 @@ def test_a_cancel_whose_answer_was_lost_is_no_invalid_state() -> None:
         return None  # done, but the answer never comes
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         job = RuntimeJob(Backend("b"), RuntimeClient(credentials), credentials, "j", "p")
         job.cancel()
         assert job.status() is JobStatus.CANCELLED

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from canaries.values import ACCESS_TOKEN
 from qiskit import QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 
@@ -156,7 +157,7 @@ def test_creation_date_is_asked_for_when_it_was_not_given(run: Run, service: Run
 
 def test_creation_date_is_none_if_the_server_has_none() -> None:
     with http_server(lambda *_: (200, job_document("j", "Queued", created=None))) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         job = RuntimeJob(Backend("b"), RuntimeClient(credentials), credentials, "j", "p")
         assert job.creation_date is None
 

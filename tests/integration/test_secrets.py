@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import pickle
@@ -9,9 +10,22 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import pytest
+from canaries.scanner import scan
+from canaries.values import (
+    ACCESS_TOKEN,
+    API_KEY,
+    CRN,
+    IAM_TOKEN,
+    PARAMETERS,
+    PRESIGNED_URL,
+    PROGRAM_SOURCE,
+    PROXIES,
+    PROXY_PASSWORD,
+    REFRESH_TOKEN,
+)
 
 from prefect_runtime.client import Credentials, RuntimeClient, RuntimeService
 from prefect_runtime.client.accounts import acquire, release
@@ -20,10 +34,15 @@ from prefect_runtime.wire.errors import IBMQError, QiskitRuntimeError
 
 from .support import http_server, job_document
 
-CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/abc:guid::"
-KEY = "Zq7-secret-api-key-0123456789_abcdefghijklmn"
-ACCESS = "Xw9.secret-access-token.0123456789abcdef"
-SECRETS = (KEY, ACCESS, CRN)
+KEY = API_KEY
+TOKENS = {"/identity/token": IAM_TOKEN, "/users/loginWithToken": ACCESS_TOKEN}
+BASIC = base64.b64encode(f"me:{PROXY_PASSWORD}".encode()).decode()
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "URL": lambda text: quote(text, safe=""),
+    "base64": lambda text: base64.b64encode(f"<{text}>".encode()).decode(),
+    "hex": lambda text: text.encode().hex(),
+}
 
 CHANNELS = ("classic", "login", "platform")
 
@@ -34,17 +53,20 @@ class Echo:
     Attributes:
         status: What it answers to all but the sign-in.
         sign_in: What it answers to the sign-in.
+        form: How it writes what it was given.
     """
 
     def __init__(self) -> None:
         self.status = 400
         self.sign_in = 200
         self.plain = False
+        self.form = FORMS["plain"]
 
     def __call__(self, request: Any, body: bytes) -> tuple[int, Any]:
-        signing_in = request.path in ("/identity/token", "/users/loginWithToken")
+        signing_in = request.path in TOKENS
         if signing_in and self.sign_in == 200:
-            return 200, {"id": ACCESS, "access_token": ACCESS, "expires_in": 3600}
+            token = TOKENS[request.path]
+            return 200, {"id": token, "access_token": token, "refresh_token": REFRESH_TOKEN, "expires_in": 3600}
         if self.status == 200 and not signing_in:
             failed = {"status": "Failed", "reason": self._given(request, body), "reason_solution": KEY}
             return 200, job_document("j", "Failed", state=failed)
@@ -52,13 +74,15 @@ class Echo:
 
     def _given(self, request: Any, body: bytes) -> str:
         names = ("Authorization", "X-Access-Token", "Service-CRN")
-        given = [str(request.headers[name]) for name in names if request.headers[name]]
+        given = [self.form(str(request.headers[name]).rpartition(" ")[2]) for name in names if request.headers[name]]
         text = body.decode()
         if request.path == "/identity/token":
-            given += parse_qs(text)["apikey"]
+            given += map(self.form, parse_qs(text)["apikey"])
         elif request.path == "/users/loginWithToken":
-            given.append(json.loads(text)["apiToken"])
-        return f"you sent {' and '.join(given)} ({KEY}, {CRN})"
+            given.append(self.form(json.loads(text)["apiToken"]))
+        # A proxy is not between us; what it was sent, it could throw back just so.
+        known = " ".join(map(self.form, (KEY, CRN, PROXY_PASSWORD)))
+        return f"you sent {' and '.join(given)} ({known} {BASIC} see {PRESIGNED_URL} )"
 
     def _refusal(self, given: str) -> Any:
         if self.plain:
@@ -79,9 +103,13 @@ def credentials(echo: Echo) -> Iterator[Callable[[str], Credentials]]:
 
         def make(channel: str) -> Credentials:
             if channel == "platform":
-                return Credentials(channel="ibm_quantum_platform", url=url, auth_url=url, token=KEY, instance=CRN)
-            auth_url = url if channel == "login" else None
-            return Credentials(channel="classic", url=url, auth_url=auth_url, token=KEY, instance=CRN)
+                return Credentials(
+                    channel="ibm_quantum_platform", url=url, auth_url=url, token=KEY, instance=CRN, proxies=PROXIES
+                )
+            auth_url, own_url = (None, url) if channel == "classic" else (url, None if channel == "login, me" else url)
+            return Credentials(
+                channel="classic", url=own_url, auth_url=auth_url, token=KEY, instance=CRN, proxies=PROXIES
+            )
 
         yield make
 
@@ -89,7 +117,8 @@ def credentials(echo: Echo) -> Iterator[Callable[[str], Credentials]]:
 def verbs(service: RuntimeService) -> list[Callable[[], Any]]:
     """Every call that talks to the server."""
     job, metadata = service.handle("j"), {"name": "n", "description": "d", "max_execution_time": 5}
-    source = "def main(backend, user_messenger): pass\n"
+    source = f"def main(backend, user_messenger): pass  # {PROGRAM_SOURCE}\n"
+    inputs = {"one": PARAMETERS[0], "two": [PARAMETERS[1]], PARAMETERS[2]: {"url": PRESIGNED_URL}}
     return [
         service.backends,
         service.least_busy,
@@ -99,8 +128,8 @@ def verbs(service: RuntimeService) -> list[Callable[[], Any]]:
         lambda: service.upload_program(source, metadata),
         lambda: service.update_program("p", source, metadata),
         lambda: service.delete_program("p"),
-        lambda: service.run("p", {}, backend="b"),
-        lambda: service.run("p", {}, backend="b", idempotency_key="k"),
+        lambda: service.run("p", inputs, backend="b"),
+        lambda: service.run("p", inputs, backend="b", idempotency_key="k"),
         service.jobs,
         lambda: service.job("j"),
         lambda: service.delete_job("j"),
@@ -132,8 +161,7 @@ def shown(error: BaseException) -> str:
 
 
 def assert_clean(text: str) -> None:
-    for secret in SECRETS:
-        assert secret not in text
+    assert not scan(text, "what is shown")
     assert "guid::" not in text
 
 
@@ -164,6 +192,32 @@ def test_no_refusal_shows_a_secret(
     for error in errors:
         assert_clean(shown(error))
     assert_clean(caplog.text)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_no_refusal_shows_a_secret_in_another_form(
+    echo: Echo, credentials: Callable[[str], Credentials], channel: str, form: str
+) -> None:
+    echo.status, echo.form = 403, FORMS[form]
+    with RuntimeService(credentials(channel), request_timeout=1) as service:
+        for call in (service.backends, lambda: service.run("p", {"one": PARAMETERS[0]}, backend="b")):
+            with pytest.raises(QiskitRuntimeError) as caught:
+                call()
+            assert "you sent" in str(caught.value)  # the rest of it is there
+            assert_clean(shown(caught.value))
+
+
+def test_a_login_service_that_names_no_runtime_does_not_show_the_token_it_gave(
+    echo: Echo, credentials: Callable[[str], Credentials]
+) -> None:
+    echo.status = 403
+    with (
+        RuntimeService(credentials("login, me"), request_timeout=1) as service,
+        pytest.raises(QiskitRuntimeError, match="you sent") as caught,
+    ):
+        service.backends()
+    assert_clean(shown(caught.value))
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["json", "text"])

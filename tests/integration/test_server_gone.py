@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
@@ -62,7 +63,7 @@ CALLS: dict[str, Callable[[RuntimeService, str], Any]] = {
 
 
 def _as_classic(service: RuntimeService) -> RuntimeService:
-    credentials = Credentials(channel="classic", url=service.credentials.url, token="some-token-123")
+    credentials = Credentials(channel="classic", url=service.credentials.url, token=ACCESS_TOKEN)
     return RuntimeService(credentials, request_timeout=REQUEST_SECONDS, settle_seconds=0)
 
 
@@ -178,7 +179,7 @@ def test_one_handle_works_again_after_a_restart(serve: Callable[..., Served]) ->
 
 def classic(url: str, *, request_timeout: float = 1.0) -> tuple[RuntimeClient, RuntimeJob]:
     """A client of a scripted server, and its job "j"."""
-    credentials = Credentials(channel="classic", url=url, token="some-token-123")
+    credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
     client = RuntimeClient(credentials, request_timeout=request_timeout)
     return client, RuntimeJob(Backend("b"), client, credentials, "j", "p")
 
@@ -235,7 +236,7 @@ def test_run_does_not_lose_the_job_when_the_server_fails_right_after_taking_it()
         return (200, {"id": "j"}) if request.command == "POST" else (503, {"error": {"message": "down", "code": 503}})
 
     with http_server(answer) as url:
-        credentials = Credentials(channel="classic", url=url, token="some-token-123")
+        credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
         with RuntimeService(credentials, request_timeout=1, settle_seconds=0) as service:
             try:
                 job_id = service.run("p", {}, backend="b").job_id()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from canaries.values import API_KEY, CRN, PROXIES
 from e2e.support import running_server
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -12,8 +13,6 @@ from prefect_runtime.client import Credentials
 
 from .ledger import Ledger, LedgerServer
 from .proxy import FaultProxy, Schedule
-
-CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123456789abcdef:guid::"
 
 
 @pytest.fixture
@@ -46,7 +45,9 @@ def proxy() -> Iterator[Callable[..., FaultProxy]]:
 
 def platform(url: str) -> Credentials:
     """Return credentials for a far end that speaks IBM Quantum Platform's dialect."""
-    return Credentials(channel="ibm_quantum_platform", token="api-key", url=f"{url}/api/v1", auth_url=url, instance=CRN)
+    return Credentials(
+        channel="ibm_quantum_platform", token=API_KEY, url=f"{url}/api/v1", auth_url=url, instance=CRN, proxies=PROXIES
+    )
 
 
 @pytest.fixture(scope="package")

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from canaries.values import IAM_TOKEN, REFRESH_TOKEN
+
 KEY_PREFIX = "prt1-"
 
 
@@ -186,7 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         match self._route():
             case ["identity", "token"]:
-                self._send(200, {"access_token": "bearer-token", "expires_in": 3600, "token_type": "Bearer"})
+                tokens = {"access_token": IAM_TOKEN, "refresh_token": REFRESH_TOKEN, "token_type": "Bearer"}
+                self._send(200, {**tokens, "expires_in": 3600})
             case ["jobs"]:
                 job = self.ledger.accept(json.loads(body))
                 time.sleep(self.ledger.answer_delay)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode, urlsafe_b64encode
+from urllib.parse import quote, quote_plus
 
 import pytest
 
-from prefect_runtime.client.transport import Answer, clean
+from prefect_runtime.client import Credentials
+from prefect_runtime.client.transport import Answer
 from prefect_runtime.wire.errors import ProtocolError
+from prefect_runtime.wire.redaction import clean
 
 TOKEN = "geheimer-token-0123456789"
+ODD = "Zq7/secret+key~0123456789="
+FORMS = {
+    "plain": lambda text: text,
+    "URL": lambda text: quote(text, safe=""),
+    "form": quote_plus,
+    "hex": lambda text: text.encode().hex(),
+    "HEX": lambda text: text.encode().hex().upper(),
+    **{f"base64 at {n}": lambda text, n=n: b64encode(b"<" * n + text.encode() + b"> end").decode() for n in range(4)},
+    "base64 for URLs": lambda text: urlsafe_b64encode(b"user:" + text.encode()).decode(),
+}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +45,26 @@ TOKEN = "geheimer-token-0123456789"
 )
 def test_what_must_not_be_shown_is_taken_out(text: str, cleaned: str) -> None:
     assert clean(text, [TOKEN]) == cleaned
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_known_secret_is_taken_out_in_every_form_it_travels_in(form: str) -> None:
+    sent = FORMS[form](ODD)
+    assert sent[8:-8] not in clean(f"the server got {sent} and said so", ["", ODD])
+    assert clean("the server got nothing and said so", ["", ODD]) == "the server got nothing and said so"
+
+
+def test_a_proxys_password_is_no_more_shown_than_a_token() -> None:
+    proxies = {"https": "http://me:s%2Fcret-pass@proxy.example:3128", "http": "http://proxy.example:3128"}
+    secrets = Credentials(channel="local", proxies=proxies).secrets
+    for said in ("s%2Fcret-pass", "s/cret-pass", b64encode(b"me:s/cret-pass").decode()):
+        assert clean(f"407 for {said} from proxy.example", secrets) == "407 for … from proxy.example"
+
+
+@pytest.mark.parametrize("name", ["Signature", "Credential", "Security-Token"])
+def test_a_presigned_url_is_not_shown_in_parts_either(name: str) -> None:
+    signed = f"https://cos.example/x?X-Amz-{name}=abcdef0123456789"
+    assert "abcdef" not in clean(f"see {signed} or {quote(signed, safe='')} or x?{signed.partition('?')[2]}&y=1")
 
 
 def test_a_long_text_is_cut_after_it_was_cleaned() -> None:

@@ -56,7 +56,7 @@ def test_without_a_name_the_default_account_is_taken(file: Path) -> None:
 
 def test_fields_of_the_call_count_more_than_the_accounts(file: Path) -> None:
     block = RuntimeCredentials.from_saved_account("mine", path=saved(file, mine=PLAIN), instance="another")
-    assert block.instance == "another"
+    assert block.instance.get_secret_value() == "another"
 
 
 @pytest.mark.parametrize(
