@@ -27,7 +27,7 @@ from prefect.flows import flow
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.local.backends import describe
 
-from .support import PROJECT, artifacts, jobs_of, log_lines, run_id
+from .support import PROJECT, artifacts, eventually, jobs_of, log_lines, run_id
 
 pytestmark = [pytest.mark.pr, pytest.mark.timeout(300)]
 
@@ -171,12 +171,25 @@ def test_health_flags_a_backend_whose_calibration_has_become_worse(
     script.end()
     assert "two-qubit error" in script.stdout
     assert "Backend generic_5q has drifted: " in script.stderr
+    about = ["prefect-runtime.backend.generic_5q", "quantum://week/backend-health"]
+    assert eventually(lambda: _events_about(about), what="both events") == [
+        "prefect-runtime.backend.drifted",
+        "prefect.asset.materialization.succeeded",
+    ]
 
 
 @flow
 def a_day(rows: list[dict[str, object]]) -> None:
     """Leave what a run of the day before would have left."""
     create_table_artifact(rows, key="backend-health-week")
+
+
+def _events_about(resources: list[str]) -> list[str]:
+    """Return the events of these resources, once there is one of each."""
+    wanted = {"filter": {"resource": {"id": resources}, "order": "ASC"}, "limit": 50}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/events/filter", json=wanted).json()["events"]
+    return [event["event"] for event in found] if len(found) >= len(resources) else []
 
 
 def _two_qubit_error(calibration: int) -> float:
