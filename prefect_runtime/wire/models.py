@@ -132,7 +132,8 @@ class JobDocument:
         if self.status is None:
             raise UnknownJobStatusError(
                 f"Job {self.id}: the server says status {self.word[:80]!r}, which this version of prefect-runtime "
-                "does not know. The job is left alone; upgrade prefect-runtime, or look at the job with the provider's tools.",
+                "does not know. The job is left alone; upgrade prefect-runtime, or look at the job with the "
+                "provider's tools.",
                 word=self.word,
                 job_id=self.id,
             )
