@@ -7,6 +7,7 @@ a socket or a lock must not be shared by two processes.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.line import REQUEST_SECONDS
 from prefect_runtime.client.rest import RuntimeClient
+
+_log = logging.getLogger(__name__)
 
 MAX_IDLE = 8
 """Accounts kept without a user."""
@@ -54,6 +57,10 @@ def acquire(credentials: Credentials, *, request_timeout: float = REQUEST_SECOND
         account = _accounts.pop(key, None)
         if account is None:
             account = Account(client=RuntimeClient(credentials, request_timeout=request_timeout))
+            if credentials.verify is False:
+                _log.warning(
+                    "TLS certificates are not checked (verify=False): who is on the line can read the token."
+                )
         _accounts[key] = account
         account.users += 1
         return account

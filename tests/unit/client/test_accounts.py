@@ -140,3 +140,11 @@ def test_a_forked_process_starts_with_no_account_even_if_the_lock_was_held() -> 
     command = [sys.executable, "-c", textwrap.dedent(script)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_an_account_whose_server_is_not_checked_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    open_ = Credentials(channel="classic", url="https://runtime.example", token="token-0123456789", verify=False)
+    for _ in range(2):
+        release(acquire(open_))
+    release(acquire(Credentials(channel="classic", url="https://runtime.example", token="token-0123456789")))
+    assert [record.levelname for record in caplog.records if "verify=False" in record.message] == ["WARNING"]
