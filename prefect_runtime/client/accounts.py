@@ -58,9 +58,7 @@ def acquire(credentials: Credentials, *, request_timeout: float = REQUEST_SECOND
         if account is None:
             account = Account(client=RuntimeClient(credentials, request_timeout=request_timeout))
             if credentials.verify is False:
-                _log.warning(
-                    "TLS certificates are not checked (verify=False): who is on the line can read the token."
-                )
+                _log.warning("TLS certificates are not checked (verify=False): who is on the line can read the token.")
         _accounts[key] = account
         account.users += 1
         return account
