@@ -171,8 +171,8 @@ def test_one_handle_works_again_after_a_restart(serve: Callable[..., Served]) ->
         job = service.run(service.upload_program(ECHO, METADATA), {"value": 1})
         job.wait_for_final_state(timeout=10)
         served.kill()
-        with pytest.raises(TransportError):
-            job.result()
+        with pytest.raises(JobTimeoutError, match="is done, but its result had not come"):
+            job.result(timeout=1)
         served.start()
         assert job.result() == 1
 
