@@ -14,7 +14,8 @@ from prefect_runtime.wire.errors import RateLimitedError
 
 FIRST_GAP, LONGEST_GAP = 0.25, 60.0  # seconds between two requests after a refusal; each further one doubles it, but
 # where the server says how long to stay away, no two need be further apart than that
-RECOVERY = 0.9  # each request that is taken makes the gap so many times as long
+RECOVERY, MOST_RECOVERY = 0.1, 0.5  # by what part each request that is taken shortens the gap: the first, the second by
+# twice that, and so on: what the server keeps taking was no limit of so many a minute
 NO_GAP = 0.1  # seconds: below that, at full speed again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds to stay away where the server does not say; doubles
 
@@ -33,6 +34,7 @@ class Pace:
         self._away_until = 0.0
         self._gap = 0.0
         self._pause = FIRST_PAUSE
+        self._taken_in_a_row = 0
         self._refused_at = float("-inf")
 
     def turn(self, patience: Deadline, *, per_minute: float | None = None) -> float:
@@ -74,6 +76,7 @@ class Pace:
             if sent_at < self._refused_at:
                 return  # one of several that were under way: the same refusal
             self._refused_at = now
+            self._taken_in_a_row = 0
             longest = LONGEST_GAP if retry_after is None else min(LONGEST_GAP, max(FIRST_GAP, retry_after))
             self._gap = min(longest, max(FIRST_GAP, 2 * self._gap))
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
@@ -82,6 +85,7 @@ class Pace:
         """Say that the server has taken a request: the next ones may come a little faster."""
         with self._lock:
             self._pause = FIRST_PAUSE
-            self._gap *= RECOVERY
+            self._taken_in_a_row += 1
+            self._gap *= 1 - min(MOST_RECOVERY, RECOVERY * self._taken_in_a_row)
             if self._gap < NO_GAP:
                 self._gap = 0.0
