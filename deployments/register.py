@@ -114,7 +114,7 @@ def _rule(client: SyncPrefectClient, wanted: AutomationCore) -> Done:
 
 def _content(rule: AutomationCore) -> dict[str, object]:
     """Return what a rule says, without what the server adds; a person may have switched it off."""
-    return rule.model_dump(mode="json", include={"description", "trigger", "actions"}, exclude={"trigger": {"id"}})
+    return rule.model_dump(include={"description", "trigger", "actions"}, exclude={"trigger": {"id"}})
 
 
 def _options() -> argparse.Namespace:

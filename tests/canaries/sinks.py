@@ -24,7 +24,9 @@ def assert_clean(*hits: Iterable[Hit]) -> None:
 
 def folder(path: Path, kind: str) -> Iterator[Hit]:
     """Scan all that is in a folder: names, files as they are, and the rows of databases."""
-    for file in sorted(path.rglob("*")):
+    # os.walk, because a folder may go while it is looked at.
+    files = [Path(parent, name) for parent, *both in os.walk(path) for name in [*both[0], *both[1]]]
+    for file in sorted(files):
         name = str(file.relative_to(path))
         yield from scan(name, f"{kind}: the name of a file")
         if not file.is_file() or file.is_symlink():

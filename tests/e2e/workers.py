@@ -19,7 +19,7 @@ from prefect.workers.process import ProcessWorker
 
 from .support import eventually
 
-PATIENCE_SECONDS = 60.0  # a flow's process imports Prefect anew, twice: seconds on a busy machine
+PATIENCE_SECONDS = 150.0  # a flow's process imports Prefect anew, twice: seconds on a busy machine
 
 
 def deploy(source: str, name: str, *, folder: Path, pool: str, at_most: int | None = None) -> UUID:
