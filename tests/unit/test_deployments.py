@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import runpy
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +85,4 @@ def test_the_containers_use_files_and_secrets_that_there_are() -> None:
 def test_a_rule_that_a_server_gives_back_in_another_order_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DEPLOYMENTS))
     content = runpy.run_path(str(DEPLOYMENTS / "register.py"))["_content"]
-    orders = [resuming_automation() for _ in permutations(RESUMING)]
-    for rule, order in zip(orders, permutations(RESUMING), strict=True):
-        rule.trigger.expect = set()  # type: ignore[union-attr]
-        for word in order:
-            rule.trigger.expect.add(word)  # type: ignore[union-attr]
-    assert len(orders) > 1
-    assert [content(rule) for rule in orders] == [content(orders[0])] * len(orders)
+    assert content(resuming_automation())["trigger"]["expect"] == set(RESUMING), "of sets, only sets can be compared"
