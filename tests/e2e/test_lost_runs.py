@@ -43,7 +43,7 @@ def rules(*, times: int) -> Iterator[str]:
                 client.delete_automation(rule)
 
 
-@pytest.mark.pr
+@pytest.mark.long  # it plays with 15 s of silence, which a busy machine makes of itself
 @pytest.mark.timeout(300)
 def test_silent_flow_runs_run_again_as_often_as_allowed_and_others_are_left_alone() -> None:
     with rules(times=1) as tag, get_client(sync_client=True) as client:
