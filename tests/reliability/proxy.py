@@ -105,6 +105,9 @@ class FaultProxy:
         self._last_body = b"{}"
         self._loop = asyncio.new_event_loop()
         self._transports = weakref.WeakSet[asyncio.WriteTransport]()
+        # A loop knows its tasks by weak references alone. When a client leaves while its request waits upstream, nobody
+        # else holds the task, and the collector would destroy it in the middle.
+        self._serving = set[asyncio.Task[object]]()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
@@ -144,6 +147,9 @@ class FaultProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._transports.add(writer.transport)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
             while request := await _read_request(reader):
                 if b"upgrade: websocket" in request.head.lower():
@@ -156,6 +162,7 @@ class FaultProxy:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client has gone, or the proxy is closing
         finally:
+            self._serving.discard(task)
             with contextlib.suppress(Exception):
                 writer.close()
 
