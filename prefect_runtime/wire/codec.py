@@ -35,6 +35,9 @@ MAX_RATIO = 200
 FREE_DECODED_BYTES = 64 * 1024 * 1024
 """Shots of which all are alike compress a thousandfold: up to here, the ratio says nothing."""
 
+NUMBER_CHARACTERS = 64
+"""What NumPy gives a number at most when it turns it into a text: 64 for a complex one, 32 for a real one."""
+
 _CLIENT_SIDE = ("sampler_v2", "estimator_v2")
 """What the result of a program of a client-side primitive says it is the answer to (qiskit-ibm-runtime 0.51)."""
 
@@ -276,7 +279,7 @@ def _revive_array(obj: dict[str, Any]) -> Any:
 
     value = obj["__value__"]
     if not isinstance(value, str):
-        _check_texts(value)
+        _take_texts(value)
         try:
             return np.array(value)
         except ValueError:  # rows of different lengths
@@ -290,9 +293,10 @@ def _revive_array(obj: dict[str, Any]) -> Any:
     return np.load(buffer, allow_pickle=False)
 
 
-def _check_texts(value: Any) -> None:
-    """Refuse lists of texts of which each would take as much room in an array as the longest of them."""
+def _take_texts(value: Any) -> None:
+    """Count what is no compressed array, but has texts in it: NumPy gives each member the room of the longest text."""
     count = longest = 0
+    has_texts = False
     rest = [value]
     while rest:
         one = rest.pop()
@@ -300,9 +304,15 @@ def _check_texts(value: Any) -> None:
             rest += one
             continue
         count += 1
-        longest = max(longest, len(one)) if isinstance(one, str) else longest
-    if count * longest * 4 > (_left.get() or _Budget()).left():  # NumPy's texts have 4 bytes a character
+        has_texts = has_texts or isinstance(one, str)
+        longest = max(longest, len(one) if isinstance(one, str) else NUMBER_CHARACTERS)
+    if not has_texts:
+        return
+    budget = _left.get() or _Budget()
+    room = count * longest * 4  # bytes a character
+    if room > budget.left():
         raise ResultDecodeError("An array of texts in the answer would be larger than may be unpacked.")
+    budget.take(room)
 
 
 def _npy_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, Any]:

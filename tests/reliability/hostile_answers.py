@@ -1,9 +1,8 @@
 """Feeds our client answers that nobody should send and watches it. A process of its own: audit hooks stay.
 
 ``python -m reliability.hostile_answers COUNT SEED SECONDS`` prints a report as JSON, of fewer answers if time is up.
-One answer in `SOCKET_SHARE` comes over a
-real socket of the loopback, byte by byte as made; the others enter where the transport hands them on. The time that a
-client sleeps between its tries passes at once, all other time is real.
+One answer in `SOCKET_SHARE` comes over a real socket of the loopback, byte by byte as made; the others enter where the
+transport hands them on. The time that a client sleeps between its tries passes at once, all other time is real.
 """
 
 # ruff: noqa: E501 - tables
@@ -186,6 +185,7 @@ class Trial:
         self.numbers: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.slowest = (0.0, "")
+        self.largest = (0.0, "")
         self.failures: list[str] = []
 
     def run(self, kind: str, over_socket: bool, number: int) -> None:
@@ -194,7 +194,7 @@ class Trial:
         over_socket = over_socket or kind == "stream"
         act = self._over_socket(rng, kind, body) if over_socket else self._scripted(rng, kind, body)
         self.numbers[f"{kind}, {'socket' if over_socket else 'scripted'}"] += 1
-        start = time.monotonic()
+        start, peak = time.monotonic(), peak_mib()
         watching.set()
         try:
             act()
@@ -211,6 +211,7 @@ class Trial:
         finally:
             watching.clear()
         self.slowest = max(self.slowest, (time.monotonic() - start, f"{kind} {over_socket} {number}"))
+        self.largest = max(self.largest, (peak_mib() - peak, f"{kind} {over_socket} {number}"))
 
     def _scripted(self, rng: random.Random, kind: str, body: bytes) -> Callable[[], Any]:
         if kind == "decoder":
@@ -304,7 +305,7 @@ def main() -> None:
             trial.run(kind, number % 2 == 0, number)
     warm = trial.numbers.total()
     found.clear()
-    trial.slowest = (0.0, "")
+    trial.slowest = trial.largest = (0.0, "")
     before = peak_mib()
 
     @seed(first)
@@ -330,6 +331,7 @@ def main() -> None:
                 "numbers": trial.numbers,
                 "ends": trial.ends,
                 "slowest": trial.slowest,
+                "largest": trial.largest,
                 "growth_mib": round(peak_mib() - before, 1),
                 "found": found,
                 "failures": trial.failures[:40],

@@ -271,6 +271,15 @@ def test_one_long_text_among_many_short_ones_makes_no_huge_array() -> None:
     assert ResultDecoder.decode(tagged("ndarray", [["x", "yy"], ["z", ""]])).tolist() == [["x", "yy"], ["z", ""]]
 
 
+@pytest.mark.parametrize("member", [["x" * 5000, *["y"] * 2000], ["x", *[1.5] * 160_000]], ids=["texts", "numbers"])
+def test_arrays_of_texts_count_together(member: list[Any]) -> None:
+    """Each takes 40 MB, so that two are more than may be unpacked without a word of whoever reads them."""
+    one = tagged("ndarray", member)
+    assert len(ResultDecoder.decode(one)) == len(member)
+    with pytest.raises(ResultDecodeError, match="texts"):
+        ResultDecoder.decode(f"[{one}, {one}]")
+
+
 _READ = """
 import json, sys
 sys.modules["qiskit"] = None  # an import of it fails
