@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -22,7 +21,9 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-_log = logging.getLogger(__name__)
+from prefect_runtime.wire.logs import get_logger
+
+_log = get_logger(__name__)
 
 LONGEST_FLUSH_SECONDS = 30.0
 

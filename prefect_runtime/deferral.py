@@ -15,7 +15,6 @@ What a flow run is suspended for stands in the key of its suspension, where Pref
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,9 +45,10 @@ from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
 from prefect_runtime.tasks.wait import OnTimeout
 from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 SUSPEND_AFTER_SECONDS = 10.0
 PAGE, MAX_PAGES = 200, 5

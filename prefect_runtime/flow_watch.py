@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
-import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable
@@ -26,8 +25,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
 from prefect_runtime.execution import lineage_of
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 LOOK_SECONDS = 2.0
 """Between two looks. With an API that takes its time and the job's own end it leaves some of the five seconds in which

@@ -7,7 +7,6 @@ is sent, completed with the job's id right after the answer, kept up to date by 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -38,9 +37,10 @@ from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 LOOK_AHEAD = 16
 """Cards of equal requests that are asked for at once."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 from uuid import UUID
 
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.logs import get_logger
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 P = ParamSpec("P")
 
 MAX_OUTCOMES = 32

@@ -6,7 +6,6 @@ no id says that nobody knows: see `SessionUnknownError`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -22,9 +21,10 @@ from prefect_runtime.client.sessions import MODES, Mode, SessionDocument, open_s
 from prefect_runtime.client.submission import now
 from prefect_runtime.pins import Pin, as_table, moment, pin_key
 from prefect_runtime.wire.errors import QiskitRuntimeError, SessionNotFoundError, SessionUnknownError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import parse_time
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 SESSION_PREFIX = "prts1-"
 LONGEST_TTL = 28_800.0  # seconds; IBM's documentation, "Session max time": 8 hours where none was given

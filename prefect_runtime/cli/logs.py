@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from prefect_runtime.cli import app
 from prefect_runtime.cli.account import Account, open_service
 from prefect_runtime.cli.output import Exit, Job, Timeout, exit_of, say, write
 from prefect_runtime.wire.errors import JobTimeoutError, QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 
 if TYPE_CHECKING:
     from prefect_runtime.client import RuntimeClient
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefect_runtime.client.retry import Deadline
     from prefect_runtime.wire.models import JobDocument
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Pauses = tuple[float, float]
 """Seconds between two looks at a log: while something comes, and at most."""

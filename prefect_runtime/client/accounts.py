@@ -7,7 +7,6 @@ a socket or a lock must not be shared by two processes.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.line import REQUEST_SECONDS
 from prefect_runtime.client.rest import RuntimeClient
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 MAX_IDLE = 8
 """Accounts kept without a user."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import copy
 import json
-import logging
 import math
 import threading
 from collections.abc import Mapping
@@ -26,8 +25,9 @@ from prefect_runtime.wire.errors import (
     ProtocolError,
     QiskitRuntimeError,
 )
+from prefect_runtime.wire.logs import get_logger, hide
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 API_VERSION = "2026-04-15"  # what qiskit-ibm-runtime 0.48 and newer pins
 SHORTEST_SECRET = 16  # a header's value below that (a version, a date) is no secret
@@ -44,6 +44,9 @@ class Access:
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        hide(*self.secrets)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from prefect_runtime.client.accounts import Account
 from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 BACKEND_SECONDS = 300.0  # how long a backend's documents are good for; calibrations change daily
 REPORT_SECONDS = 5.0  # for a look at a backend's state before a job: a courtesy, which must not hold the job up

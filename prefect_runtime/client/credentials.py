@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.logs import hide
 from prefect_runtime.wire.redaction import of_proxy
 
 Channel = Literal["local", "ibm_quantum_platform", "classic"]
@@ -47,6 +48,9 @@ class Credentials:
     api_version: str | None = None
 
     def __post_init__(self) -> None:
+        hide(
+            *(secret for secret in self.secrets if secret != self.instance)
+        )  # a name may be any word; CRNs have a shape
         if self.channel not in ("local", "ibm_quantum_platform", "classic"):
             raise ConfigurationError(f"channel: {self.channel!r} is none of local, ibm_quantum_platform, classic.")
         for name in ("url", "auth_url"):

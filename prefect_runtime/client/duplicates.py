@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from prefect_runtime.client.request import Card, Journal
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def jobs_of(client: RuntimeClient, key: str) -> list[JobDocument]:

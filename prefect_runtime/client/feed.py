@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
 from prefect_runtime.client.sockets import Socket
 from prefect_runtime.wire.codec import decode
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 OPEN_SECONDS = 0.1
 RECONNECT_SECONDS = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import Protocol
 
@@ -16,8 +15,9 @@ from prefect_runtime.wire.errors import (
     StreamClosedError,
     TransportError,
 )
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 MOST_GARBLED = 3  # answers in a row that are no list: then there is none
 PAUSE = 0.5  # seconds between two questions for a list that is wanted now

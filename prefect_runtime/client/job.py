@@ -7,7 +7,6 @@ is never made up, a deadline is exact, a failed poll ends nothing.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -33,11 +32,12 @@ from prefect_runtime.wire.errors import (
     RuntimeJobMaxTimeoutError,
     RuntimeJobNotFound,
 )
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.metrics import JobMetrics
 from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
 from prefect_runtime.wire.redaction import clean
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Decoder = type[ResultDecoder]
 REASON_CHARACTERS = 20_000

@@ -8,7 +8,6 @@ the safety net. A failed poll is an event of the line, not of the job: it is log
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,9 +30,10 @@ from prefect_runtime.wire.errors import (
     ServerError,
     TransportError,
 )
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 LONGEST_TOLD_PAUSE = 600.0  # however long a server asks us to stay away: there are proxies that say a year
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step

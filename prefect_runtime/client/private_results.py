@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.environment import home
 from prefect_runtime.wire.errors import ConfigurationError, ResultLostError
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 KEPT_SECONDS = 7 * 86_400.0
 

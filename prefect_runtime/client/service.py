@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -40,9 +39,10 @@ from prefect_runtime.wire.errors import (
     InterimResultsUnavailableError,
     QiskitRuntimeError,
 )
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 PROGRAMS_PAGE = 20
 

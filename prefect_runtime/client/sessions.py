@@ -7,7 +7,6 @@ never asked for again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,12 +24,13 @@ from prefect_runtime.wire.errors import (
     ServerError,
     SessionUnknownError,
 )
+from prefect_runtime.wire.logs import get_logger
 
 if TYPE_CHECKING:
     from prefect_runtime.client.job import RuntimeJob
     from prefect_runtime.client.service import RuntimeService
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Mode = Literal["dedicated", "batch"]
 MODES: Mapping[str, str] = {"dedicated": "session", "batch": "batch"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -22,9 +21,10 @@ from prefect_runtime.wire.errors import (
     TransportError,
 )
 from prefect_runtime.wire.json_text import read_json
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 MAX_REFUSALS = 5
 MAX_DROPS_AT_THE_END = 5

@@ -8,7 +8,6 @@ blindly.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,9 +32,10 @@ from prefect_runtime.wire.errors import (
     ServerError,
     SubmissionUnknownError,
 )
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -29,8 +28,9 @@ from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_PENDING = 10_000

@@ -11,7 +11,6 @@ the user can read.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pwd
 import shutil
@@ -23,7 +22,9 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_log = logging.getLogger(__name__)
+from prefect_runtime.wire.logs import get_logger
+
+_log = get_logger(__name__)
 
 FIRST_UID, LAST_UID = 61_184, 65_519
 """The uids that systemd gives to services without a user of their own; nobody's files belong to one of them.

@@ -8,7 +8,6 @@ Aer's own noise model of a 127-qubit device takes 2 s to build and 0.5 s to hand
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -35,8 +34,9 @@ from prefect_runtime.local.programs.methods import (
     for_chain,
     is_narrow,
 )
+from prefect_runtime.wire.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SECONDS = {"us": 1e-6, "ns": 1e-9}
 

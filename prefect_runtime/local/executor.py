@@ -6,7 +6,6 @@ Imported by the server process only.
 
 from __future__ import annotations
 
-import logging
 import signal
 import sqlite3
 import threading
@@ -21,9 +20,10 @@ from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.process import Ending, WorkerProcess
 from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Job, Store
 from prefect_runtime.local.worker import BUILT_IN, Order
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import RAN_TOO_LONG_CODE
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 IDLE_PAUSE_SECONDS = 1.0  # a lost wake-up costs a second, not a job
 DELAYED_PAUSE_SECONDS = 0.1  # nobody wakes us when a delay is over

@@ -10,7 +10,6 @@ program may where its metadata says so (``"restartable": true`` in its spec).
 from __future__ import annotations
 
 import fcntl
-import logging
 import time
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.store import COMPLETED, FAILED, QUEUED, Job, Store
 from prefect_runtime.local.worker import BUILT_IN
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 MAX_STARTS = 3
 """A job that was running each time the server was killed may be what kills it: it is not run a fourth time."""

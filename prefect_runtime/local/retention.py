@@ -6,7 +6,6 @@ it has to get its result. A job that is pruned is gone as after a deletion: its 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from pathlib import Path
 from prefect_runtime.local.database import as_text
 from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.store import PENDING, Store
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 KEEP_DAYS = 90.0
 KEEP_GIGABYTES = 10.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -13,8 +12,9 @@ from typing import TextIO
 
 from prefect_runtime.local.app import Runtime
 from prefect_runtime.local.disk import in_words
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 PAUSE_SECONDS = 5.0
 

@@ -28,9 +28,10 @@ from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, FlowWatches, Guard, e
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.tasks.note import note
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 OnCancel = Literal["cancel", "keep"]
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]

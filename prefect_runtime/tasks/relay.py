@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.log_tail import LogTail
 from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.redaction import clean
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 

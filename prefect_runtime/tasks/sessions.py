@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +18,9 @@ from prefect_runtime.execution import current_execution
 from prefect_runtime.pins import Pin, pin_key
 from prefect_runtime.session_cards import SESSION_PREFIX, account_of, open_or_find
 from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,13 @@ from prefect_runtime.tasks.job import fetch_logs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
 from prefect_runtime.tasks.wait import OnTimeout, fetch_result, wait_for_final_state
 from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError, RuntimeJobFailureError
+from prefect_runtime.wire.logs import get_logger
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.tasks import Task
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def execute(

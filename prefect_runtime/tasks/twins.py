@@ -7,7 +7,6 @@ of its own: the event loop is never blocked, and what is true of the one is true
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,8 +19,9 @@ from prefect_runtime.tasks.aside import aside, at_work, iterate_aside, turn
 from prefect_runtime.tasks.cancellation import OnCancel
 from prefect_runtime.tasks.wait import OnTimeout
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobFailureError
+from prefect_runtime.wire.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Mapping
@@ -11,8 +10,9 @@ from typing import Any
 
 from prefect_runtime.local.programs.idle import without_idle_qubits
 from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
+from prefect_runtime.wire.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_PRECISION = 0.015625
 """Precision of a PUB that says none, 1/sqrt(4096). Source: `qiskit.primitives.BackendEstimatorV2`, Qiskit 2.6."""

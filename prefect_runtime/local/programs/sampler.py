@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
+from prefect_runtime.wire.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_SHOTS = 4096
 """Shots of a PUB that says none. Source: `SamplerOptions.default_shots`, reference of qiskit-ibm-runtime 0.26."""
