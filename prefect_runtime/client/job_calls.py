@@ -159,8 +159,19 @@ class JobCalls(Line):
         return self._ask("GET", path_of_job(job_id, "interim_results"), read, retry=retry, job_id=job_id)
 
     def logs(self, job_id: str) -> str:
-        """Return a job's log: standard output and error."""
-        return self._ask("GET", path_of_job(job_id, "logs"), lambda answer: answer.text, job_id=job_id)
+        """Return a job's log: standard output and error.
+
+        Where an answer ends with its connection, nothing says whether that was all: then two have to agree.
+        """
+        unsure: list[bytes] = []
+
+        def read(answer: Answer) -> str:
+            if answer.complete or answer.body in unsure:
+                return answer.text
+            unsure.append(answer.body)
+            raise ProtocolError("Nothing says whether the log that came was all of it.", job_id=job_id)
+
+        return self._ask("GET", path_of_job(job_id, "logs"), read, job_id=job_id)
 
     def logs_from(self, job_id: str, start: int) -> tuple[bytes, int]:
         """Return what a job's log has from byte `start` on, and how many bytes it has in all, as far as that is known.
