@@ -13,6 +13,7 @@ from typing import Any
 from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, new_job_id, nothing, object_in, path_of_job
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import Answer
+from prefect_runtime.wire.digests import contradicts
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,
@@ -104,6 +105,9 @@ class JobCalls(Line):
         Args:
             job_id: The job.
             deadline: The caller's; one request's time applies as well.
+
+        Raises:
+            ResultLostError: It is not what the server's own digest of it says, however often it is asked for.
         """
         within = deadline.at_most(self.request_timeout) if deadline is not None else None
         garbled: list[bytes] = []
@@ -111,9 +115,14 @@ class JobCalls(Line):
         def read(answer: Answer) -> str | None:
             if answer.status == 204:
                 return None
-            if _is_sound(answer) or garbled.count(answer.body) >= TEXT_AFTER:
-                return answer.text
+            again = garbled.count(answer.body) >= TEXT_AFTER
             garbled.append(answer.body)
+            if contradicts(answer.headers, answer.body):
+                if again:  # not the line, which would change it otherwise each time
+                    raise ResultLostError(f"Job {job_id}: its result has changed on the server's disk.", job_id=job_id)
+                raise ProtocolError("The result came otherwise than its digest says.", job_id=job_id)
+            if _is_sound(answer) or again:
+                return answer.text
             raise ProtocolError("The result came garbled or cut off.", job_id=job_id)
 
         try:
@@ -134,7 +143,7 @@ class JobCalls(Line):
         def read(answer: Answer) -> str | None:
             if answer.status == 204:
                 return None
-            if not _is_sound(answer):
+            if contradicts(answer.headers, answer.body) or not _is_sound(answer):
                 raise ResultLostError("came garbled or cut off", job_id=job_id)
             return answer.text
 

@@ -1,4 +1,4 @@
-"""Inputs of the primitives: circuits as written -> PUBs that the chosen backend can run. Used by service.py.
+"""Inputs of the primitives: circuits as written -> PUBs that the chosen backend can run. Used by preparing.py.
 
 `read` turns files and shorthand into values that have a fingerprint; `Preparation` chooses the backend, transpiles what
 is not yet in the backend's terms, refuses what the backend could not run, and gives every PUB its strict form.

@@ -1,4 +1,4 @@
-"""Programs as people keep them, source and metadata in files or at hand, and as they are sent. Used by service.py."""
+"""Programs as people keep them, source and metadata, and as they are sent. Used by service_programs.py."""
 
 from __future__ import annotations
 

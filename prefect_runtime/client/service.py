@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -14,40 +12,36 @@ from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.choice import Choice, Wish, choose
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.finding import JobFilter, find
-from prefect_runtime.client.job import Decoder, RuntimeJob, inputs_of
+from prefect_runtime.client.job import Decoder, RuntimeJob
 from prefect_runtime.client.line import REQUEST_SECONDS
+from prefect_runtime.client.preparing import Preparing
 from prefect_runtime.client.preview import preview
-from prefect_runtime.client.program_files import encode_source, program_body, read_metadata
 from prefect_runtime.client.request import (
     Card,
     Journal,
     NoJournal,
-    Prepared,
     Request,
     check_backend,
     check_log_level,
     check_tags,
 )
 from prefect_runtime.client.rest import RuntimeClient
-from prefect_runtime.client.retry import Deadline, check_seconds
+from prefect_runtime.client.retry import check_seconds
+from prefect_runtime.client.service_jobs import ServiceJobs
+from prefect_runtime.client.service_programs import ServicePrograms
 from prefect_runtime.client.sessions import Mode, RuntimeSession, check_max_ttl, open_session
 from prefect_runtime.wire.codec import ResultDecoder, encode_inputs
 from prefect_runtime.wire.errors import (
-    ApiError,
     ConfigurationError,
     InterimResultsUnavailableError,
     QiskitRuntimeError,
 )
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
 _log = get_logger(__name__)
 
-PROGRAMS_PAGE = 20
 
-
-class RuntimeService:
+class RuntimeService(ServiceJobs, ServicePrograms):
     """A runtime, seen from one account. Use it as a context manager, or call `close`.
 
     Services of equal credentials share connections, token and watcher; all methods may be called from any thread.
@@ -89,6 +83,7 @@ class RuntimeService:
         self._per_minute = jobs_per_minute
         self._account = accounts.acquire(self.credentials, request_timeout=request_timeout)
         self._backends = Backends(self._account)
+        self._preparing = Preparing(self._account.client, self._backends)
         self._release = weakref.finalize(self, accounts.release, self._account)
 
     def __repr__(self) -> str:
@@ -277,39 +272,14 @@ class RuntimeService:
 
     def submit(self, request: Request, journal: Journal) -> Card:
         """Return the card of a request's one job, made or found; `journal` is where it is kept."""
-
-        def prepare() -> Prepared:
-            prepared = self._prepare(request)
-            if self._guard_usage and self.client.counts_usage:
-                estimated = self._estimate(request, prepared)
-                limits = [estimated.seconds if estimated else None, request.others.get("cost")]
-                usage.check_left(self.client.usage(), min((one for one in limits if one is not None), default=None))
-            return prepared
-
         return submission.submit(
-            request, self.client, journal, prepare, settle_seconds=self._settle, jobs_per_minute=self._per_minute
+            request,
+            self.client,
+            journal,
+            lambda: self._preparing.prepare(request, guard_usage=self._guard_usage),
+            settle_seconds=self._settle,
+            jobs_per_minute=self._per_minute,
         )
-
-    def _prepare(self, request: Request) -> Prepared:
-        if primitives.is_primitive(request.program_id, request.inputs):
-            choose = lambda: self._backends.choose(request.backend)  # noqa: E731
-            prepare = primitives.Preparation(
-                request.program_id,
-                request.inputs,
-                request.optimization_level,
-                choose,
-                client_side=request.client_side,
-            )
-            return prepare()
-        self._check_program(request.program_id)
-        return Prepared(backend=self._backends.name_for(request.backend), params=encode_inputs(request.inputs))
-
-    def _estimate(self, request: Request, prepared: Prepared) -> usage.UsageEstimate | None:
-        if not prepared.pubs:
-            return None
-        options = request.inputs.get("options") or {}
-        level = options.get("resilience_level", request.inputs.get("resilience_level"))
-        return usage.estimate(prepared.pubs, options, self._backends.known(prepared.backend or ""), level)
 
     def preview(self, request: Request) -> dict[str, Any]:
         """Return what `submit` would send, in sizes and numbers, and what it will take; sends no job.
@@ -321,9 +291,9 @@ class RuntimeService:
         Raises:
             ConfigurationError: It could not be sent.
         """
-        prepared = self._prepare(request)
+        prepared = self._preparing.prepare(request)
         left = usage.remaining_seconds(self.client.usage()) if self.client.counts_usage else None
-        return preview(request, prepared, self._estimate(request, prepared), left)
+        return preview(request, prepared, self._preparing.estimate(request, prepared), left)
 
     def estimate_usage(
         self,
@@ -348,15 +318,10 @@ class RuntimeService:
         """
         inputs = {"pubs": pubs, "options": dict(options or {})}
         request = self.request(program_id, inputs, backend=backend, optimization_level=optimization_level)
-        estimated = self._estimate(request, self._prepare(request))
+        estimated = self._preparing.estimate(request, self._preparing.prepare(request))
         if estimated is None:
             raise ConfigurationError("usage: can be estimated for sampler and estimator only, and where Qiskit is.")
         return estimated
-
-    def _check_program(self, program_id: str) -> None:
-        """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""
-        if self.credentials.channel == "local":
-            self.client.program(program_id)
 
     def session(self, backend: str | Sequence[str] | None = None, *, max_ttl: float | None = None) -> RuntimeSession:
         """Open a session: its jobs run next to each other, and it bills from its first job until it is closed.
@@ -415,166 +380,3 @@ class RuntimeService:
             BackendNotFoundError: None will do; the message says why not, for each.
         """
         return choose(wish, self._backends.all(), self._backends.get)
-
-    # Find one
-
-    def job(self, job_id: str) -> RuntimeJob:
-        """Return a job made before, here or elsewhere.
-
-        Raises:
-            RuntimeJobNotFound: The account has no such job.
-        """
-        document = self.client.job(job_id, with_params=True)
-        return self._as_job(document, self._backend_named(document.backend))
-
-    def handle(self, job_id: str) -> RuntimeJob:
-        """Return a job without asking the server for it: enough to wait for it and to fetch its result and log."""
-        return RuntimeJob(Backend("unknown"), self.client, self.credentials, job_id, "")
-
-    def jobs(
-        self,
-        limit: int | None = 10,
-        skip: int = 0,
-        pending: bool | None = None,
-        program_id: str | None = None,
-        *,
-        tags: Sequence[str] = (),
-        backend: str | None = None,
-        session_id: str | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        status: JobStatus | str | Sequence[JobStatus | str] | None = None,
-        flow_run_id: str | None = None,
-    ) -> list[RuntimeJob]:
-        """Return jobs of the account, newest first.
-
-        Args:
-            limit: How many at most; None for all.
-            skip: How many to leave out at the start.
-            pending: True for queued and running ones, False for final ones, None for both.
-            program_id: Only those of this program.
-            tags: Only those with all of these tags.
-            backend: Only those on this backend.
-            session_id: Only those in this session.
-            created_after: Only those created then or later; a time without a zone is UTC.
-            created_before: Only those created then or earlier.
-            status: Only those in this status, or in one of these.
-            flow_run_id: Only those submitted in this (outermost) flow run.
-        """
-        wanted = JobFilter.of(
-            tags=tags,
-            flow_run_id=flow_run_id,
-            created_after=created_after,
-            created_before=created_before,
-            status=status,
-            pending=pending,
-            program_id=program_id,
-            backend=backend,
-            session_id=session_id,
-        )
-        documents = list(find(self.client, wanted, limit=limit, skip=skip))
-        backends = {name: self._backend_named(name) for name in {document.backend for document in documents}}
-        return [self._as_job(document, backends[document.backend]) for document in documents]
-
-    def _backend_named(self, name: str) -> Backend:
-        try:
-            return self._backends.known(name)
-        except ApiError:
-            return Backend(name)  # retired since
-
-    def _as_job(self, document: JobDocument, backend: Backend) -> RuntimeJob:
-        return RuntimeJob(
-            backend,
-            self.client,
-            self.credentials,
-            document.id,
-            document.program_id,
-            params=inputs_of(document),
-            creation_date=document.created,
-        )
-
-    def delete_job(self, job_id: str) -> None:
-        """Delete a job that is final, with its result and log."""
-        self.client.delete_job(job_id)
-
-    def wait(self, job_ids: Collection[str], timeout: float | None = None) -> dict[str, JobStatus]:
-        """Wait until jobs are final and return their statuses; at the timeout, as far as they are known.
-
-        Args:
-            job_ids: The jobs.
-            timeout: Seconds to wait in all; None for as long as it takes.
-        """
-        check_seconds("timeout", timeout)
-        documents = self.client.monitor.wait(job_ids, deadline=Deadline(timeout, self.client.clock))
-        return {job_id: document.known_status() for job_id, document in documents.items()}
-
-    def as_completed(self, job_ids: Collection[str], timeout: float | None = None) -> Iterator[tuple[str, JobStatus]]:
-        """Give each job's id and status as it becomes final, the first first; ends at the timeout with what there is.
-
-        Args:
-            job_ids: The jobs.
-            timeout: Seconds to wait in all; None for as long as it takes.
-        """
-        check_seconds("timeout", timeout)
-        deadline = Deadline(timeout, self.client.clock)
-        for document in self.client.monitor.as_completed(job_ids, deadline=deadline):
-            yield document.id, document.known_status()
-
-    # Programs
-
-    def programs(self) -> list[ProgramDocument]:
-        """Return the programs the server offers."""
-        found: dict[str, ProgramDocument] = {}
-        offset, before = 0, list[str]()
-        while page := self.client.programs(limit=PROGRAMS_PAGE, offset=offset):
-            found.update({program.id: program for program in page})
-            offset += len(page)
-            ids = [program.id for program in page]
-            if len(page) < PROGRAMS_PAGE or ids == before:  # the last; or from a server that knows no pages
-                break
-            before = ids
-        return list(found.values())
-
-    def program(self, program_id: str) -> ProgramDocument:
-        """Return one program.
-
-        Raises:
-            RuntimeProgramNotFound: There is none of that id.
-        """
-        return self.client.program(program_id)
-
-    def upload_program(self, data: str | Path, metadata: Mapping[str, Any] | str | Path) -> str:
-        """Upload a program and return its id.
-
-        Args:
-            data: Python source with ``def main(backend, user_messenger, **kwargs)``, or the path of such a file.
-            metadata: ``name``, ``description`` and ``max_execution_time`` (seconds); optional ``is_public``,
-                ``spec`` and ``restartable`` (of the embedded runtime: a job that its end interrupted is run again at
-                its next start, instead of being failed). A mapping, or the path of a JSON file.
-
-        Raises:
-            ConfigurationError: Something is missing; nothing was sent.
-            RuntimeDuplicateProgramError: The name is taken.
-        """
-        described = read_metadata(metadata)
-        missing = [name for name in ("name", "description", "max_execution_time") if not described.get(name)]
-        if missing:
-            raise ConfigurationError(f"metadata: {', '.join(missing)} missing.")
-        return self.client.upload_program(
-            {**program_body(described), "is_public": bool(described.get("is_public")), "data": encode_source(data)}
-        )
-
-    def update_program(
-        self, program_id: str, data: str | Path | None = None, metadata: Mapping[str, Any] | str | Path | None = None
-    ) -> None:
-        """Change a program: its source, its metadata, or both."""
-        if data is None and metadata is None:
-            raise ConfigurationError("update_program: give data or metadata.")
-        if metadata is not None:
-            self.client.update_program(program_id, program_body(read_metadata(metadata)))
-        if data is not None:
-            self.client.update_program_data(program_id, encode_source(data))
-
-    def delete_program(self, program_id: str) -> None:
-        """Delete a program."""
-        self.client.delete_program(program_id)

@@ -2,7 +2,7 @@
 
 The formula is IBM's baseline: ``overhead of a sub-job + (rep_delay + circuit length) * executions``, with a reset's
 time added where qubits are initialised. It is an approximation, and a lower bound where error mitigation runs circuits
-of its own. Qiskit is imported when PUBs are looked at, not before. Used by service.py.
+of its own. Qiskit is imported when PUBs are looked at, not before. Used by preparing.py and service.py.
 
 Source: IBM Quantum documentation, "Workload usage" (https://quantum.cloud.ibm.com/docs/guides/estimate-job-run-time,
 section "Estimate usage before submitting a job"), as of 2026.

@@ -218,7 +218,7 @@ class Executor:
     def _write_end(self, job: Job, ending: Ending, limit: float | None, *, cancelled: bool) -> None:
         report, folder = ending.report, self.folder(job.id)
         if report is not None and report.kind == "done":
-            self._write_done(job.id, folder)
+            self._write_done(job.id, folder, report.digest)
             return
         folder.drop_result()
         if report is not None:
@@ -234,9 +234,9 @@ class Executor:
             _log.warning("job %s: its process died (%s)", job.id, ending.exit_code)
             self._end_job(job.id, FAILED, reason=_how_it_died(ending.exit_code))
 
-    def _write_done(self, job_id: str, folder: JobFolder) -> None:
+    def _write_done(self, job_id: str, folder: JobFolder, digest: str) -> None:
         try:
-            folder.finish_result()
+            folder.finish_result(digest)
         except OSError as error:
             self._end_job(job_id, FAILED, reason=f"The job's result could not be written: {in_words(error)}.")
         else:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from prefect_runtime.wire.digests import digest_of, is_digest
+
 LOG_BYTES_IN_ANSWER = 16 * 1024 * 1024
 """A longer log is answered from its end, in bytes."""
 
@@ -38,8 +40,14 @@ class JobFolder:
 
     @property
     def result(self) -> Path:
-        """JSON text of the final result; there only once it is whole."""
-        return self.path / "result.json"
+        """JSON text of the final result; there only once it is whole. Its name has the digest of what it holds."""
+        return next(self.path.glob("result*.json"), self.path / "result.json")
+
+    @property
+    def digest(self) -> str:
+        """Digest of the result as its program's process gave it; empty where an older version wrote it."""
+        name = self.result.stem.removeprefix("result-")
+        return name if is_digest(name) else ""
 
     @property
     def unfinished(self) -> Path:
@@ -59,25 +67,33 @@ class JobFolder:
         return sum(_size(Path(root) / name) for root, _, names in os.walk(self.path) for name in names)
 
     @staticmethod
-    def write_result(text: str, file: IO[bytes]) -> None:
+    def write_result(text: str, file: IO[bytes]) -> str:
         """Put the text of a result on disk, in the file `unfinished`; `finish_result` makes it the result.
+
+        Returns:
+            Its digest.
 
         Raises:
             OSError: The disk did not take it.
         """
-        data = memoryview(text.encode())
-        while data:
-            data = data[file.write(data) :]
+        data = text.encode()
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
         os.fsync(file.fileno())
+        return digest_of(data)
 
-    def finish_result(self) -> None:
+    def finish_result(self, digest: str) -> None:
         """Make what was written the result: whole and durable, or not at all.
+
+        Args:
+            digest: What its writer says of it; it becomes part of the name, so that the two appear together.
 
         Raises:
             OSError: The disk did not take it; nothing of it is there.
         """
         try:
-            self.unfinished.rename(self.result)
+            self.unfinished.rename(self.path / (f"result-{digest}.json" if is_digest(digest) else "result.json"))
             _sync_folder(self.path)
             _sync_folder(self.path.parent)  # the folder is as new as what is in it
         except OSError:

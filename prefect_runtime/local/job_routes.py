@@ -24,6 +24,7 @@ from prefect_runtime.local.database import as_text
 from prefect_runtime.local.documents import job_document
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.store import COMPLETED, FAILED, RAN_TOO_LONG, Job, KeyTakenError
+from prefect_runtime.wire import digests
 from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.models import parse_time
 
@@ -147,16 +148,17 @@ def _output_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
         job = _known(runtime, job_id)
         if job.status in (FAILED, RAN_TOO_LONG):
             return PlainTextResponse(job.reason)
-        file = runtime.executor.folder(job_id).result
+        folder = runtime.executor.folder(job_id)
+        file, headers = folder.result, digests.header_for(folder.digest)
         after = None
         if job.private and job.status == COMPLETED:
-            file = runtime.executor.folder(job_id).take_result()  # of two readers one gets it
+            file = folder.take_result()  # of two readers one gets it
             after = BackgroundTask(file.unlink, missing_ok=True)
         if job.status != COMPLETED or not file.exists():
             return Response(status_code=204)  # none yet, or none ever, or read before
         if file.stat().st_size > SMALL_BYTES:
-            return FileResponse(file, media_type="application/json", background=after)
-        return Response(file.read_bytes(), media_type="application/json", background=after)
+            return FileResponse(file, headers=headers, media_type="application/json", background=after)
+        return Response(file.read_bytes(), headers=headers, media_type="application/json", background=after)
 
     @routes.get("/jobs/{job_id}/interim_results")
     def interim_results(job_id: str) -> Response:

@@ -70,14 +70,21 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker says of its job: `kind` is "interim", "done" or "failed" (then with the reason)."""
+    """What a worker says of its job.
+
+    Attributes:
+        kind: "interim", "done" or "failed".
+        reason: Why it failed.
+        digest: Of the result of one that is done.
+    """
 
     kind: str
     reason: str = ""
+    digest: str = ""
 
     def to_json(self) -> bytes:
         """Return what goes down the pipe."""
-        return json.dumps([self.kind, self.reason]).encode()
+        return json.dumps([self.kind, self.reason, self.digest]).encode()
 
     @classmethod
     def parse(cls, data: bytes) -> Report:
@@ -87,12 +94,12 @@ class Report:
             ValueError: A program has written it, not a worker.
         """
         try:
-            kind, reason = json.loads(data)
+            kind, reason, digest = json.loads(data)
         except (TypeError, RecursionError):
             raise ValueError("not a report") from None
-        if kind not in ("interim", "done", "failed") or not isinstance(reason, str):
+        if kind not in ("interim", "done", "failed") or not isinstance(reason, str) or not isinstance(digest, str):
             raise ValueError("not a report")
-        return cls(kind, reason[-REASON_CHARACTERS:])
+        return cls(kind, reason[-REASON_CHARACTERS:], digest)
 
 
 def main(pipe: Connection) -> None:
@@ -162,10 +169,10 @@ def _run_to_report(order: Order, files: _Files, published: Callable[[], None], p
 
 def _keep(result: str, file: IO[bytes], cell: Cell | None) -> Report:
     try:
-        JobFolder.write_result(result, file)
+        digest = JobFolder.write_result(result, file)
     except OSError as error:
         return _failed(f"{_room_for(error, cell)}The job's result could not be written: {in_words(error)}.\n")
-    return Report("done")
+    return Report("done", digest=digest)
 
 
 @contextlib.contextmanager

@@ -369,4 +369,4 @@ class ResultDecodeError(QiskitRuntimeError):
 
 
 class ResultLostError(QiskitRuntimeError):
-    """The result was there, and can never be fetched again (a private job's answer was cut off)."""
+    """The result was there, and cannot be had any more: a private answer was cut off, or the disk has changed it."""

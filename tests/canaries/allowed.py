@@ -28,7 +28,7 @@ PLACES = (
     Place(where="runtime: runtime.sqlite-wal", canaries=(*KEPT, "a part of one"), why="of the rows below, in pieces"),
     Place(where="runtime: runtime.sqlite, jobs.params", canaries=INPUTS, why="jobs that wait survive a crash"),
     Place(where="runtime: runtime.sqlite, programs.data", canaries=("program source",), why="what was uploaded"),
-    Place(where="runtime: jobs/*/result.*", canaries=INPUTS, why="tests' programs return what they were given"),
+    Place(where="runtime: jobs/*/result*", canaries=INPUTS, why="tests' programs return what they were given"),
     Place(where="process: environment PREFECT_RUNTIME_TOKEN", canaries=("API key",), why="where a person has put it"),
 )
 

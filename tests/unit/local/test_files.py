@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import signal
 from collections.abc import Iterator
@@ -64,13 +65,23 @@ def test_a_result_for_which_there_is_no_room_leaves_nothing(folder: JobFolder) -
 
 def test_a_result_is_there_once_it_is_finished(folder: JobFolder) -> None:
     with folder.unfinished.open("wb", buffering=0) as file:
-        folder.write_result('"whole"', file)
+        digest = folder.write_result('"whole"', file)
     assert not folder.result.exists()
-    folder.finish_result()
+    folder.finish_result(digest)
     assert [path.read_text() for path in folder.path.iterdir()] == ['"whole"']
+    assert folder.result.exists()
+    assert folder.digest == hashlib.sha256(b'"whole"').hexdigest()
+
+
+@pytest.mark.parametrize("said", ["", "../../elsewhere", "0" * 63, "A" * 64])
+def test_a_digest_that_is_none_is_no_part_of_a_path(folder: JobFolder, said: str) -> None:
+    folder.unfinished.write_text("1")
+    folder.finish_result(said)
+    assert [path.name for path in folder.path.iterdir()] == ["result.json"]
+    assert folder.digest == ""
 
 
 def test_a_result_that_a_program_took_away_is_not_finished(folder: JobFolder) -> None:
     with pytest.raises(FileNotFoundError):
-        folder.finish_result()
+        folder.finish_result("")
     assert list(folder.path.iterdir()) == []
