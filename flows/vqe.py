@@ -99,7 +99,8 @@ def vqe(
     fetch_logs(credentials, job_id)
     energy = float(result["energy"])
     logger.info("Energy %.4f ± %.4f, exact %.4f: %.4f away", energy, result["error"], exact, abs(energy - exact))
-    assert abs(energy - exact) <= bound, f"{energy:.4f} is more than {bound:g} hartree from the exact {exact:.4f}"
+    if abs(energy - exact) > bound:
+        raise ValueError(f"{energy:.4f} is more than {bound:g} hartree from the exact {exact:.4f}")
     print(f"Job {job_id}: {energy:.4f} hartree after {len(steps)} steps; exact: {exact:.4f}")
     return energy
 
