@@ -152,4 +152,13 @@ GUARDS = [
           _L + "test_an_explicit_key_of_another_request_is_a_conflict"),
     Guard("an earlier intent is looked for first", "client/submission.py", "if explicit or not first_use:", "if explicit:",
           _L + "test_the_job_of_an_intent_is_looked_for_before_anything_is_sent"),
+    # What comes from a disk, and what goes into a log
+    Guard("a result's digest", "client/job_calls.py", "if contradicts(answer.headers, answer.body):", "if False:",
+          "integration/test_digests.py::test_a_result_that_changed_on_the_line_is_asked_for_again"),
+    Guard("a digest is no path", "local/files.py", 'f"result-{digest}.json" if is_digest(digest) else "result.json"',
+          'f"result-{digest}.json"', "unit/local/test_files.py::test_a_digest_that_is_none_is_no_part_of_a_path[../../elsewhere]"),
+    Guard("a log of no known length", "client/job_calls.py", "if answer.complete or answer.body in unsure:", "if True:",
+          "unit/client/test_log_text.py::test_of_answers_that_end_with_the_connection_two_have_to_agree"),
+    Guard("loggers clean", "wire/logs.py", "if shown != message:", "if False:",
+          "unit/wire/test_logs.py::test_a_token_is_taken_out_of_message_arguments_and_traceback"),
 ]  # fmt: skip
