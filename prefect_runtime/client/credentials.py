@@ -48,9 +48,8 @@ class Credentials:
     api_version: str | None = None
 
     def __post_init__(self) -> None:
-        hide(
-            *(secret for secret in self.secrets if secret != self.instance)
-        )  # a name may be any word; CRNs have a shape
+        # Not the instance: its name may be any word of a message, and a CRN is known by its shape.
+        hide(*(secret for secret in self.secrets if secret != self.instance))
         if self.channel not in ("local", "ibm_quantum_platform", "classic"):
             raise ConfigurationError(f"channel: {self.channel!r} is none of local, ibm_quantum_platform, classic.")
         for name in ("url", "auth_url"):

@@ -115,15 +115,14 @@ class JobCalls(Line):
         def read(answer: Answer) -> str | None:
             if answer.status == 204:
                 return None
-            again = garbled.count(answer.body) >= TEXT_AFTER
-            garbled.append(answer.body)
-            if contradicts(answer.headers, answer.body):
-                if again:  # not the line, which would change it otherwise each time
-                    raise ResultLostError(f"Job {job_id}: its result has changed on the server's disk.", job_id=job_id)
-                raise ProtocolError("The result came otherwise than its digest says.", job_id=job_id)
-            if _is_sound(answer) or again:
+            if _is_sound(answer):
                 return answer.text
-            raise ProtocolError("The result came garbled or cut off.", job_id=job_id)
+            if garbled.count(answer.body) < TEXT_AFTER:
+                garbled.append(answer.body)
+                raise ProtocolError("The result came garbled or cut off.", job_id=job_id)
+            if contradicts(answer.headers, answer.body):  # not the line, which would change it otherwise each time
+                raise ResultLostError(f"Job {job_id}: its result has changed on the server's disk.", job_id=job_id)
+            return answer.text
 
         try:
             return self._ask("GET", path_of_job(job_id, "results"), read, job_id=job_id, deadline=within)
@@ -143,7 +142,7 @@ class JobCalls(Line):
         def read(answer: Answer) -> str | None:
             if answer.status == 204:
                 return None
-            if contradicts(answer.headers, answer.body) or not _is_sound(answer):
+            if not _is_sound(answer):
                 raise ResultLostError("came garbled or cut off", job_id=job_id)
             return answer.text
 
@@ -242,7 +241,9 @@ class JobCalls(Line):
 
 
 def _is_sound(answer: Answer) -> bool:
-    """Tell whether a result is all there: what is called JSON, or has no known length, must read as JSON."""
+    """Tell whether a result is what was sent: what its digest says; JSON, if it is called so or has no known length."""
+    if contradicts(answer.headers, answer.body):
+        return False
     if answer.complete and "json" not in answer.headers.get("content-type", ""):
         return True
     try:

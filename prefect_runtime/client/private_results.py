@@ -136,6 +136,7 @@ class PrivateResult:
         """Delete what has been kept for long enough, of all jobs."""
         for file in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
+                # The wall clock, as the file's own time is.
                 if time.time() - file.stat().st_mtime > KEPT_SECONDS:
                     file.unlink()
 

@@ -209,4 +209,4 @@ class _Part(BackendV2):  # type: ignore[misc]
         return Options()
 
     def run(self, run_input: Any, **options: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError("circuits are only transpiled to a part of a device")

@@ -18,6 +18,7 @@ SHORTEST_HIDDEN = 8
 """A shorter one may be a part of any word."""
 
 MOST_CHARACTERS = 20_000
+"""Of a message, or of a traceback."""
 
 
 class _Redaction(logging.Filter):

@@ -112,7 +112,7 @@ def bell() -> QuantumCircuit:
 def test_a_job_on_a_warm_service_is_one_post_its_status_and_one_result(
     runtime: Any, counting: Counting, report: Callable[[str], None]
 ) -> None:
-    ibm = pytest.importorskip("qiskit_ibm_runtime")
+    ibm = pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
     url = counting.url
     crn = crn_of(runtime)
     with RuntimeService(
@@ -166,7 +166,7 @@ def cost(statement: str) -> float:
 
 @pytest.mark.pr
 def test_importing_the_client_is_many_times_cheaper_than_importing_ibms(report: Callable[[str], None]) -> None:
-    pytest.importorskip("qiskit_ibm_runtime")
+    pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
     ours, theirs = "import prefect_runtime.client", "import qiskit_ibm_runtime"
     cost(ours), cost(theirs)  # the first of each fills the file cache
     samples = [(cost(ours), cost(theirs)) for _ in range(ROUNDS)]

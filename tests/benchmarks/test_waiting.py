@@ -73,7 +73,7 @@ def waited(client: str, found: DiscoveryDocument) -> dict[str, Any]:
 def test_two_hundred_jobs_in_the_queue_cost_hardly_a_request(
     queue: Callable[[float], DiscoveryDocument], report: Callable[[str], None]
 ) -> None:
-    pytest.importorskip("qiskit_ibm_runtime")
+    pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
     found = queue(QUEUE_SECONDS)
     mine, theirs = waited("ours", found), waited("ibm", found)
     report(
@@ -149,7 +149,7 @@ def test_where_only_asking_exists_the_end_is_noticed_no_later_than_by_ibms_clien
     milliseconds: Callable[[Sequence[float]], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ibm = pytest.importorskip("qiskit_ibm_runtime")
+    ibm = pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
     url, token = runtime.found.url, runtime.found.token
     for name, value in (("IAM_URL", url), ("GLOBAL_SEARCH_URL", url), ("GLOBAL_CATALOG_URL", f"{url}/api/v1")):
         monkeypatch.setenv(name, value)

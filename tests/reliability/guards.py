@@ -153,7 +153,7 @@ GUARDS = [
     Guard("an earlier intent is looked for first", "client/submission.py", "if explicit or not first_use:", "if explicit:",
           _L + "test_the_job_of_an_intent_is_looked_for_before_anything_is_sent"),
     # What comes from a disk, and what goes into a log
-    Guard("a result's digest", "client/job_calls.py", "if contradicts(answer.headers, answer.body):", "if False:",
+    Guard("a result's digest", "client/job_calls.py", "if contradicts(answer.headers, answer.body):\n        return False", "if False:\n        return False",
           "integration/test_digests.py::test_a_result_that_changed_on_the_line_is_asked_for_again"),
     Guard("a digest is no path", "local/files.py", 'f"result-{digest}.json" if is_digest(digest) else "result.json"',
           'f"result-{digest}.json"', "unit/local/test_files.py::test_a_digest_that_is_none_is_no_part_of_a_path[../../elsewhere]"),
