@@ -2,9 +2,7 @@
 
 Only what may be late goes this way: which job a request has (the intent is on the card already, and the job carries the
 request's key), and what people see. The order is kept; of several writes to one card that have not been sent, one is
-sent. The thread lives while there is something to write, and the interpreter waits for it at its end. A locked SQLite
-is answered with 503, after which Prefect's client sleeps for two seconds (3.8.8, whatever its settings): here nobody
-waits for that.
+sent. The thread lives while there is something to write, and the interpreter waits for it at its end.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
+from prefect_runtime.prefect_api import promptly
 from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
@@ -147,14 +146,14 @@ def _write(client: SyncPrefectClient, write: Write) -> None:
 
 def patch_card(client: SyncPrefectClient, artifact_id: UUID, body: dict[str, Any]) -> None:
     """Write a card anew, without the event that Prefect's own method emits: it would carry the whole text each time."""
-    client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
+    promptly(client.request, "PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
 
 
 def remove_claims(client: SyncPrefectClient, ids: list[str]) -> None:
     """Remove claims by their ids, the last first, and take each off the list: from here on the card speaks."""
     while ids:
         try:
-            client.request("DELETE", "/variables/{id}", path_params={"id": ids[-1]})
+            promptly(client.request, "DELETE", "/variables/{id}", path_params={"id": ids[-1]})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise

@@ -5,21 +5,20 @@ Used by journal.py (the record, while a request is being submitted) and by the t
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
-from prefect.context import SyncClientContext
 
 from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.card_writer import CardWriter, Write, patch_card
 from prefect_runtime.client.request import Card
 from prefect_runtime.execution import current_execution, is_elsewhere
+from prefect_runtime.prefect_api import prefect_client, promptly
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 from prefect_runtime.wire.redaction import clean
 
@@ -84,16 +83,9 @@ class Memory:
             self._entries.pop(oldest, None)  # other threads do the same
 
 
-@contextlib.contextmanager
-def prefect_client() -> Iterator[SyncPrefectClient]:
-    """Give the client that Prefect uses itself in this run: making one costs more than a call."""
-    with SyncClientContext.get_or_create() as context:
-        yield context.client
-
-
 def read_all_cards(client: SyncPrefectClient, keys: list[str]) -> list[Artifact]:
     """Return all cards of these requests; one that was taken over may have two."""
-    return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
+    return promptly(client.read_artifacts, artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
 
 
 def read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:

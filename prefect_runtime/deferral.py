@@ -37,10 +37,10 @@ from prefect.logging import get_run_logger
 
 from prefect_runtime import events
 from prefect_runtime.blocks import CredentialsLike, load_credentials
-from prefect_runtime.cards import prefect_client
 from prefect_runtime.client import ResultDecoder, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
 from prefect_runtime.tasks.wait import OnTimeout

@@ -21,10 +21,11 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
 from prefect_runtime.execution import lineage_of
+from prefect_runtime.prefect_api import at_first_answer
 from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
@@ -79,8 +80,8 @@ class PrefectStates:
         self._held = contextlib.ExitStack()
 
     def look(self) -> Verdict:
-        """Ask once, without the client's own retries, which sleep for seconds: the next look is one."""
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        """Ask once: the next look is soon enough."""
+        with at_first_answer():
             client = self._client
             if client is None:
                 # With settings of its own: else it would be the one of the task, which is closed with that.

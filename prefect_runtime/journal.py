@@ -25,7 +25,6 @@ from prefect_runtime.card_writer import Write, patch_card
 from prefect_runtime.cards import (
     Known,
     Memory,
-    prefect_client,
     read_all_cards,
     read_cards,
     record_of,
@@ -36,6 +35,7 @@ from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
+from prefect_runtime.prefect_api import prefect_client, promptly
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
@@ -268,7 +268,8 @@ class PrefectJournal:
             if self._artifact_id is not None:
                 patch_card(client, self._artifact_id, _whole_card(fields))
                 return
-            artifact = client.create_artifact(
+            artifact = promptly(
+                client.create_artifact,
                 ArtifactCreate(
                     key=card.key,
                     type="markdown",
@@ -276,7 +277,7 @@ class PrefectJournal:
                     **_whole_card(fields),
                     flow_run_id=self._execution.flow_run_id,
                     task_run_id=self._execution.task_run_id,
-                )
+                ),
             )
             self._artifact_id = artifact.id
 

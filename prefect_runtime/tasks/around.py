@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.transactions import BaseTransaction, get_transaction
 
 from prefect_runtime.blocks.credentials import CredentialsLike
-from prefect_runtime.cards import prefect_client
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.job import cancel_job
 from prefect_runtime.wire.errors import ConfigurationError
 

@@ -11,13 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
-from prefect_runtime.cards import prefect_client
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.choice import Choice, Prefer, Wish, read_circuits
 from prefect_runtime.client.finding import JobFilter, find, find_summary
 from prefect_runtime.client.fingerprint import fingerprint
 from prefect_runtime.execution import current_execution
 from prefect_runtime.pins import Pin, as_table, pin_key
+from prefect_runtime.prefect_api import prefect_client
 
 CHOICE_PREFIX = "prtb1-"
 

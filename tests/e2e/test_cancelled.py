@@ -6,15 +6,14 @@ import contextvars
 import random
 import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import Artifact, State, StateType
+from prefect.client.schemas.objects import Artifact, StateType
 from prefect.runtime import flow_run as current_flow_run
 
 from prefect_runtime import cancel_jobs, run_program, wait_for_final_state, wait_for_jobs
@@ -23,7 +22,7 @@ from prefect_runtime.wire.errors import RuntimeInvalidStateError
 
 from .postgres import prefect_on_postgres
 from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, run_id, shown
-from .ways import SHAPES, SLEEPS, WAYS, Cancelled, Stage, staged
+from .ways import SHAPES, SLEEPS, WAYS, Cancelled, Stage, cancel, seconds_after, staged
 
 Upload = Callable[..., str]
 
@@ -31,21 +30,16 @@ WITHIN_SECONDS = 5.0
 LATEST_INSTANT = 4.0  # seconds after the flow's beginning; its job is made in the first of them
 
 
-def cancel(flow_run_id: Any) -> None:
-    """Do what the button in the UI does."""
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING))
-
-
 def nobody_watches() -> bool:
     return not any(thread.name.startswith("flow-watch") for thread in threading.enumerate())
 
 
-def cancelled_after(seconds: float, flow_run_id: Any) -> threading.Timer:
-    """Cancel a flow run in a while, from outside of it."""
-    timer = threading.Timer(seconds, contextvars.copy_context().run, args=(cancel, flow_run_id))
-    timer.start()
-    return timer
+def cancelled_beside(flow_run_id: Any) -> Future[float]:
+    """Cancel a flow run from outside of it; gives when Prefect had it."""
+    pool = ThreadPoolExecutor(1)
+    accepted = pool.submit(contextvars.copy_context().run, cancel, flow_run_id)
+    pool.shutdown(wait=False)
+    return accepted
 
 
 def test_a_cancelled_flow_runs_job_is_cancelled_and_the_wait_ends(upload: Upload, service: RuntimeService) -> None:
@@ -55,16 +49,15 @@ def test_a_cancelled_flow_runs_job_is_cancelled_and_the_wait_ends(upload: Upload
     @flow
     def waits() -> None:
         job_id = run_program("local", program, {})
-        asked.append(time.monotonic())
-        cancelled_after(0, current_flow_run.id)
+        asked.append(cancelled_beside(current_flow_run.id))
         wait_for_final_state("local", job_id)
 
     state = waits(return_state=True)
-    took = time.monotonic() - asked[0]
     assert state.type in (StateType.FAILED, StateType.CANCELLING, StateType.CANCELLED)
     (job_id,) = jobs_of(service, run_id(state))
-    assert service.job(job_id).status() is JobStatus.CANCELLED
-    assert took < WITHIN_SECONDS
+    job = service.client.job(job_id)
+    assert job.status is JobStatus.CANCELLED
+    assert seconds_after(asked[0].result(), job) < WITHIN_SECONDS
     assert log_lines(run_id(state), until=f"Job {job_id}: its flow run was cancelled, now ")
     (card,) = cards(run_id(state))
     assert shown(card)["Status"].endswith("CANCELLED")
@@ -93,7 +86,7 @@ def test_a_job_is_kept_if_the_wait_says_so_also_by_the_hook(upload: Upload, serv
     @flow(on_cancellation=[cancel_jobs])
     def waits() -> None:
         job_id = run_program("local", program, {})
-        cancelled_after(0, current_flow_run.id)
+        cancelled_beside(current_flow_run.id)
         wait_for_final_state("local", job_id, on_cancel="keep")
 
     state = waits(return_state=True)
@@ -136,7 +129,7 @@ def test_many_waits_end_together_and_what_is_done_stays_done(upload: Upload, ser
         ids = [run_program("local", program, {"number": 5, "gate": __file__})]  # open: it ends at once
         wait_for_final_state("local", ids[0])
         ids += run_program.map("local", program, [{"number": number} for number in range(5)]).result()
-        cancelled_after(0, current_flow_run.id)
+        cancelled_beside(current_flow_run.id)
         wait_for_jobs("local", ids)
 
     state = waits(return_state=True)

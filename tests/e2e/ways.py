@@ -206,15 +206,9 @@ class Stage:
         return process
 
     def _cancel(self, flow_run_id: UUID, delay: float) -> float:
-        """Cancel a flow run after a delay, as the button in the UI does; gives when Prefect had it (wall clock).
-
-        A server on a locked SQLite may take seconds until then, in which nobody can know of it.
-        """
+        """Cancel a flow run after a delay."""
         time.sleep(delay)  # not a wait: which instant it hits is to vary
-        with get_client(sync_client=True) as client:
-            accepted = client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING)).state
-        assert accepted is not None
-        return accepted.timestamp.timestamp()
+        return cancel(flow_run_id)
 
     def _what_became(self, name: str, delay: float, flow_run_id: UUID, asked: float, left: str = "") -> Cancelled:
         done = Cancelled(name=name, delay=delay, flow_run_id=flow_run_id, left=left)
@@ -222,17 +216,29 @@ class Stage:
             job = self.service.client.job(job_id)
             done.jobs.append(job)
             if job.word.upper().startswith("CANCEL"):
-                done.seconds.append(max(0.0, _moment(job.ended) - asked))
+                done.seconds.append(seconds_after(asked, job))
         with (self.folder / "measured.txt").open("a") as file:
             words = [job.word for job in done.jobs]
             file.write(f"{name} {delay:.2f} {words} {[round(second, 2) for second in done.seconds]} {flow_run_id}\n")
         return done
 
 
-def _moment(text: str | None) -> float:
-    moment = parse_time(text)
-    assert moment is not None
-    return moment.timestamp()
+def cancel(flow_run_id: UUID) -> float:
+    """Cancel a flow run, as the button in the UI does; gives when Prefect had it (wall clock).
+
+    A server on a locked SQLite may take seconds until then, in which nobody can know of it.
+    """
+    with get_client(sync_client=True) as client:
+        accepted = client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING)).state
+    assert accepted is not None
+    return accepted.timestamp.timestamp()
+
+
+def seconds_after(asked: float, job: JobDocument) -> float:
+    """Return how long after a cancel a job ended."""
+    ended = parse_time(job.ended)
+    assert ended is not None
+    return max(0.0, ended.timestamp() - asked)
 
 
 def is_alive(pid: int) -> bool:
