@@ -19,7 +19,6 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from prefect_runtime.prefect_api import promptly
 from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
@@ -146,14 +145,14 @@ def _write(client: SyncPrefectClient, write: Write) -> None:
 
 def patch_card(client: SyncPrefectClient, artifact_id: UUID, body: dict[str, Any]) -> None:
     """Write a card anew, without the event that Prefect's own method emits: it would carry the whole text each time."""
-    promptly(client.request, "PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
+    client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact_id}, json=body)
 
 
 def remove_claims(client: SyncPrefectClient, ids: list[str]) -> None:
     """Remove claims by their ids, the last first, and take each off the list: from here on the card speaks."""
     while ids:
         try:
-            promptly(client.request, "DELETE", "/variables/{id}", path_params={"id": ids[-1]})
+            client.request("DELETE", "/variables/{id}", path_params={"id": ids[-1]})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise

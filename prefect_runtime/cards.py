@@ -18,7 +18,7 @@ from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.card_writer import CardWriter, Write, patch_card
 from prefect_runtime.client.request import Card
 from prefect_runtime.execution import current_execution, is_elsewhere
-from prefect_runtime.prefect_api import prefect_client, promptly
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 from prefect_runtime.wire.redaction import clean
 
@@ -85,7 +85,7 @@ class Memory:
 
 def read_all_cards(client: SyncPrefectClient, keys: list[str]) -> list[Artifact]:
     """Return all cards of these requests; one that was taken over may have two."""
-    return promptly(client.read_artifacts, artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
+    return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
 
 
 def read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:

@@ -19,7 +19,6 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from prefect_runtime.card_writer import remove_claims
 from prefect_runtime.execution import Execution
-from prefect_runtime.prefect_api import promptly
 from prefect_runtime.wire.models import KEY_PREFIX
 
 CLAIM_TAG = "prefect-runtime"
@@ -60,7 +59,7 @@ class Claims:
         name = self.key = key
         while True:
             try:
-                made = promptly(client.create_variable, VariableCreate(name=name, value=value, tags=[CLAIM_TAG]))
+                made = client.create_variable(VariableCreate(name=name, value=value, tags=[CLAIM_TAG]))
             except ObjectAlreadyExists:
                 there = client.read_variable_by_name(name)
             else:

@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
 from prefect_runtime.execution import lineage_of
-from prefect_runtime.prefect_api import at_first_answer
+from prefect_runtime.prefect_api import HTTPX_SETTINGS, at_first_answer
 from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
@@ -85,7 +85,8 @@ class PrefectStates:
             client = self._client
             if client is None:
                 # With settings of its own: else it would be the one of the task, which is closed with that.
-                made = get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS})
+                settings = {**HTTPX_SETTINGS, "timeout": ANSWER_SECONDS}
+                made = get_client(sync_client=True, httpx_settings=settings)
                 client = self._client = self._held.enter_context(made)
             if not self._ids:
                 lineage, _ = lineage_of(client, client.read_flow_run(self._flow_run_id))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -29,6 +29,7 @@ from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
 from prefect_runtime.flow_watch import each_at_once
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.session_cards import close_left, open_sessions
 from prefect_runtime.tasks.cancellation import cancel_and_read_back, has_failed
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound
@@ -55,7 +56,7 @@ def cancel_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
         state: What it has come to; whatever it is, the jobs are cancelled.
     """
     logger = flow_run_logger(flow_run, flow)
-    with get_client(sync_client=True) as client:
+    with prefect_client() as client:
         root = lineage_of(client, flow_run)[0][0]
         records = [record for record in _records(client, _with_subflows(client, flow_run.id)) if record.get("key")]
         for name in sorted({record.get("credentials", "") for record in records}):

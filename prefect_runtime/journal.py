@@ -35,7 +35,7 @@ from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.client.submission import conflict
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
-from prefect_runtime.prefect_api import prefect_client, promptly
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
@@ -268,8 +268,7 @@ class PrefectJournal:
             if self._artifact_id is not None:
                 patch_card(client, self._artifact_id, _whole_card(fields))
                 return
-            artifact = promptly(
-                client.create_artifact,
+            artifact = client.create_artifact(
                 ArtifactCreate(
                     key=card.key,
                     type="markdown",
@@ -277,7 +276,7 @@ class PrefectJournal:
                     **_whole_card(fields),
                     flow_run_id=self._execution.flow_run_id,
                     task_run_id=self._execution.task_run_id,
-                ),
+                )
             )
             self._artifact_id = artifact.id
 

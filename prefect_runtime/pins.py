@@ -18,7 +18,6 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect_runtime.card_writer import patch_card
 from prefect_runtime.cards import read_all_cards, record_of
 from prefect_runtime.execution import Execution
-from prefect_runtime.prefect_api import promptly
 from prefect_runtime.wire.models import parse_time
 
 _KEY_CHARACTERS = 26
@@ -59,8 +58,7 @@ class Pin:
         if self._artifact_id is not None:
             patch_card(self._client, self._artifact_id, body)
             return
-        made = promptly(
-            self._client.create_artifact,
+        made = self._client.create_artifact(
             ArtifactCreate(
                 key=self.key,
                 type="markdown",
@@ -68,7 +66,7 @@ class Pin:
                 flow_run_id=self._execution.flow_run_id,
                 task_run_id=self._execution.task_run_id,
                 **body,
-            ),
+            )
         )
         self._artifact_id = made.id
 

@@ -83,15 +83,14 @@ def reap(
 
 def _deal_with(name: str, table: Table, ends: Ends, *, cancel: bool, adopt: bool) -> int:
     """Put the orphans of an account into the table and do with them what was said; return how often that failed."""
-    from prefect.context import SyncClientContext
-
     from prefect_runtime.blocks.credentials import load_credentials
     from prefect_runtime.cards import Memory, note_job
+    from prefect_runtime.prefect_api import prefect_client
     from prefect_runtime.wire.errors import QiskitRuntimeError
 
     failed = 0
-    with SyncClientContext.get_or_create() as context, load_credentials(name).get_client() as service:
-        for job, flow_run_id, state in orphans(service, context.client, ends):
+    with prefect_client() as client, load_credentials(name).get_client() as service:
+        for job, flow_run_id, state in orphans(service, client, ends):
             done = "-"
             try:
                 if cancel:
@@ -105,7 +104,7 @@ def _deal_with(name: str, table: Table, ends: Ends, *, cancel: bool, adopt: bool
                 failed += 1
                 done = str(error)
             table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
-        failed += _deal_with_sessions(name, service, context.client, table, ends, close=cancel)
+        failed += _deal_with_sessions(name, service, client, table, ends, close=cancel)
     return failed
 
 
@@ -138,13 +137,11 @@ def _deal_with_sessions(
 
 def _sweep_claims(ends: Ends, *, remove: bool) -> int:
     """Return how many claims there are of flow runs that are over; what is removed nobody would believe any more."""
-    from prefect.context import SyncClientContext
-
     from prefect_runtime.card_writer import remove_claims
     from prefect_runtime.claims import all_claims, root_run_of
+    from prefect_runtime.prefect_api import prefect_client
 
-    with SyncClientContext.get_or_create() as context:
-        prefect = context.client
+    with prefect_client() as prefect:
         stale = [claim for claim in all_claims(prefect) if ends.of(root_run_of(claim), prefect) is not None]
         if remove:
             remove_claims(prefect, [str(claim.id) for claim in stale])

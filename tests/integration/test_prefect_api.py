@@ -1,19 +1,19 @@
-"""Calls of Prefect's API that somebody waits for: asked again at once while it is only busy. Prefect's own client."""
+"""The client by which Prefect's API is called: a busy server is asked again soon. Prefect's own, on a real socket."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED, PREFECT_CLIENT_MAX_RETRIES
+from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED
 from prefect.settings import temporary_settings as settings
 
-from prefect_runtime.prefect_api import SHORT_PAUSES, promptly
+from prefect_runtime.prefect_api import SHORT_PAUSES, ask_again_soon, at_first_answer, prefect_client
 
 
 class Api:
@@ -59,43 +59,61 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture
-def ask(api: Api) -> Iterator[Callable[[], httpx.Response]]:
-    """Asks it once, promptly, with a client whose own retries are off: what gets through to them is seen."""
-    off = {
-        PREFECT_API_URL: api.url,
-        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
-        PREFECT_CLIENT_MAX_RETRIES: 0,
-    }
-    with settings(off), get_client(sync_client=True) as client:
-        assert isinstance(client, SyncPrefectClient)
-        yield lambda: promptly(client.request, "POST", "/artifacts/", json={})
+def server(api: Api) -> Iterator[None]:
+    """It is the server that this process works with."""
+    with settings({PREFECT_API_URL: api.url, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}):
+        yield
 
 
-def test_a_busy_api_is_asked_again_at_once(api: Api, ask: Callable[[], httpx.Response]) -> None:
-    api.answers = [(503, {})] * 3
-    assert ask().json() == {"status": 200}
-    assert api.asked == 4
-
-
-def test_an_api_that_stays_busy_is_left_to_prefects_patience(api: Api, ask: Callable[[], httpx.Response]) -> None:
-    api.answers = [(503, {})] * 100
-    with pytest.raises(httpx.HTTPStatusError):
-        ask()
+@pytest.mark.usefixtures("server")
+def test_a_busy_server_is_asked_again_soon(api: Api) -> None:
+    api.answers = [(503, {})] * len(SHORT_PAUSES)
+    began = time.monotonic()
+    with prefect_client() as client:
+        assert client.request("POST", "/artifacts/", json={}).json() == {"status": 200}
     assert api.asked == len(SHORT_PAUSES) + 1
+    assert time.monotonic() - began < 7, "of itself, Prefect's client sleeps for 14 s (2 + 4 + 8)"
 
 
-@pytest.mark.parametrize("answer", [(503, {"Retry-After": "0"}), (429, {}), (502, {}), (408, {})])
-def test_what_is_no_moments_matter_is_left_to_prefects_patience(
-    api: Api, ask: Callable[[], httpx.Response], answer: tuple[int, dict[str, str]]
-) -> None:
-    api.answers = [answer]
-    assert ask().json() == {"status": 200}
-    assert api.asked == 2
-
-
-@pytest.mark.parametrize("status", [401, 404, 409, 422])
-def test_a_refusal_is_raised_as_it_is(api: Api, ask: Callable[[], httpx.Response], status: int) -> None:
-    api.answers = [(status, {})] * 2
-    with pytest.raises(httpx.HTTPStatusError):
-        ask()
+@pytest.mark.usefixtures("server")
+def test_the_first_answer_is_raised_where_the_next_call_is_soon_enough(api: Api) -> None:
+    api.answers = [(503, {})]
+    with prefect_client() as client, at_first_answer(), pytest.raises(httpx.HTTPStatusError):
+        client.request("POST", "/artifacts/", json={})
     assert api.asked == 1
+
+
+@pytest.mark.usefixtures("server")
+def test_a_process_has_one_client_of_a_server_and_account(api: Api) -> None:
+    with prefect_client() as client, prefect_client() as again:
+        assert again is client
+    with settings({PREFECT_API_KEY: "pnu_another"}), prefect_client() as another:
+        assert another is not client
+    with prefect_client() as later:
+        assert later is client
+        later.request("POST", "/artifacts/", json={})
+    assert api.asked == 1
+
+
+def asked(*statuses: int, **headers: str) -> list[str | None]:
+    """Give what the client is told of when to come again, for answers to one request."""
+    request = httpx.Request("POST", "http://127.0.0.1/api/variables/")
+    told = []
+    for status in statuses:
+        answer = httpx.Response(status, headers=headers, request=request)
+        ask_again_soon(answer)
+        told.append(answer.headers.get("Retry-After"))
+    return told
+
+
+def test_who_is_busy_for_long_is_left_to_prefects_patience() -> None:
+    assert asked(*[503] * 5) == [*map(str, SHORT_PAUSES), None, None]
+
+
+def test_what_the_server_says_itself_stands() -> None:
+    assert asked(503, **{"Retry-After": "30"}) == ["30"]
+
+
+@pytest.mark.parametrize("status", [200, 404, 409, 429, 500, 502])
+def test_other_answers_stay_as_they_are(status: int) -> None:
+    assert asked(status) == [None]
