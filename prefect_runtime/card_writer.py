@@ -2,7 +2,8 @@
 
 Only what may be late goes this way: which job a request has (the intent is on the card already, and the job carries the
 request's key), and what people see. The order is kept; of several writes to one card that have not been sent, one is
-sent. The thread lives while there is something to write, and the interpreter waits for it at its end.
+sent: so it lingers first, for a moment in which a quick job runs and is fetched. The thread lives while there is
+something to write, and the interpreter waits for it at its end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
 
+LINGER_SECONDS = 0.25  # unless somebody waits
 LONGEST_FLUSH_SECONDS = 30.0
 
 
@@ -55,9 +57,10 @@ class CardWriter:
     """A queue of writes, and a thread for as long as it is not empty."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()  # guards the two below
+        self._changed = threading.Condition()  # guards all below
         self._queue: OrderedDict[str, _Pending] = OrderedDict()
         self._under_way: str | None = None  # the key of what is being sent; None: there is no thread
+        self._awaited = 0  # who waits for something to be written
 
     def put(self, client: SyncPrefectClient, write: Write, *, at_once: bool = False) -> None:
         """Have something written soon, in the order given; or wait for that, in a process that others may end."""
@@ -82,9 +85,9 @@ class CardWriter:
                 return
             self._under_way = ""
         try:
-            threading.Thread(target=self._run, name="card-writer").start()
+            threading.Thread(target=self._linger_and_write, name="card-writer").start()
         except RuntimeError:  # no more threads: then this one
-            self._run()
+            self._write_all()
 
     def flush(self, keys: Collection[str]) -> bool:
         """Wait until nothing of these requests is left to be written; False if that takes too long."""
@@ -93,9 +96,19 @@ class CardWriter:
             return self._under_way not in keys and not any(key in self._queue for key in keys)
 
         with self._changed:
-            return self._changed.wait_for(written, timeout=LONGEST_FLUSH_SECONDS)
+            self._awaited += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(written, timeout=LONGEST_FLUSH_SECONDS)
+            finally:
+                self._awaited -= 1
 
-    def _run(self) -> None:
+    def _linger_and_write(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._awaited, timeout=LINGER_SECONDS)
+        self._write_all()
+
+    def _write_all(self) -> None:
         while True:
             with self._changed:
                 if not self._queue:

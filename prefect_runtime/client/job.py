@@ -65,6 +65,7 @@ class RuntimeJob:
         creation_date: In UTC, ISO 8601.
         user_callback: Called with ``(job_id, interim_result)`` for every interim result, from now on.
         result_decoder: Class that decodes results and interim results.
+        document: What the server last said of the job; it is not asked again of one that is final.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class RuntimeJob:
         creation_date: str | None = None,
         user_callback: Callable[[str, Any], None] | None = None,
         result_decoder: Decoder = ResultDecoder,
+        *,
+        document: JobDocument | None = None,
     ) -> None:
         self._backend = backend
         self._client = api_client
@@ -87,7 +90,7 @@ class RuntimeJob:
         self._params: Mapping[str, Any] = {} if params is None else params
         self._creation_date = creation_date
         self._decoder = result_decoder
-        self._document: JobDocument | None = None
+        self._document = document
         self._result_text: str | None = None
         self._decoded: dict[Decoder, Any] = {}
         self._lock = threading.Lock()  # guards the two below

@@ -41,9 +41,14 @@ class ServiceJobs(abc.ABC):
         document = self.client.job(job_id, with_params=True)
         return self._as_job(document, self._backend_named(document.backend))
 
-    def handle(self, job_id: str) -> RuntimeJob:
-        """Return a job without asking the server for it: enough to wait for it and to fetch its result and log."""
-        return RuntimeJob(Backend("unknown"), self.client, self.credentials, job_id, "")
+    def handle(self, job_id: str, *, known: JobDocument | None = None) -> RuntimeJob:
+        """Return a job without asking the server for it: enough to wait for it and to fetch its result and log.
+
+        Args:
+            job_id: The job.
+            known: What the server said of it when it was final: it is not asked for that again.
+        """
+        return RuntimeJob(Backend("unknown"), self.client, self.credentials, job_id, "", document=known)
 
     def jobs(
         self,

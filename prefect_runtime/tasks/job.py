@@ -16,7 +16,7 @@ from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.tasks.cancellation import OnCancel, watching
 from prefect_runtime.tasks.names import about_job
-from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.note import handle_of, note
 from prefect_runtime.tasks.progress import Progress, percent_of
 from prefect_runtime.tasks.relay import Relay
 from prefect_runtime.tasks.wait import check_choice
@@ -39,7 +39,7 @@ def fetch_logs(credentials: CredentialsLike, job_id: str) -> str:
         QiskitRuntimeError: The runtime could not be asked, or does not know the job.
     """
     with load_credentials(credentials).get_client() as service:
-        job, logger = service.handle(job_id), get_run_logger()
+        job, logger = handle_of(service, job_id), get_run_logger()
         document = job.document()
         if not document.is_final:
             logger.warning("Job %s is not final yet: its log may grow", job_id)

@@ -63,10 +63,17 @@ def heard(service: RuntimeService, document: JobDocument) -> dict[str, datetime]
         seen[word] = datetime.now(UTC)
         flow_run_id = current_flow_run.id
         if document.is_final:
+            service.memory[f"final {document.id}"] = document
             events.tell_end(document, flow_run_id=flow_run_id)
         elif document.status is JobStatus.RUNNING:
             events.tell("running", document, flow_run_id=flow_run_id)
     return seen
+
+
+def handle_of(service: RuntimeService, job_id: str) -> RuntimeJob:
+    """Return a job to wait for or to fetch from; what a task of this process has seen final is not asked for again."""
+    known = service.memory.get(f"final {job_id}")
+    return service.handle(job_id, known=known if isinstance(known, JobDocument) else None)
 
 
 def _summary(log: str) -> str:

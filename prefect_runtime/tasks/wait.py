@@ -19,7 +19,7 @@ from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, Runtime
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.cancellation import Logger, OnCancel, no_longer_watched, watching
 from prefect_runtime.tasks.names import about_job
-from prefect_runtime.tasks.note import heard, note, note_if_final
+from prefect_runtime.tasks.note import handle_of, heard, note, note_if_final
 from prefect_runtime.tasks.relay import relayed
 from prefect_runtime.wire.errors import (
     ConfigurationError,
@@ -72,7 +72,7 @@ def wait_for_final_state(
     check_choice("on_cancel", on_cancel, ("keep", "cancel"))
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
-        job = service.handle(job_id)
+        job = handle_of(service, job_id)
         try:
             _wait(service, job, timeout, pause, on_timeout=on_timeout, on_cancel=on_cancel)
         except JobTimeoutError:
@@ -126,7 +126,7 @@ def fetch_result(
     service, pause = _open(credentials, timeout=timeout, wait=wait)
     with service:
         deadline = Deadline(timeout, service.client.clock)
-        job = service.handle(job_id)
+        job = handle_of(service, job_id)
         try:
             _wait(service, job, timeout, pause, on_timeout=on_timeout, on_cancel=on_cancel, quiet=True)
         except JobTimeoutError:
@@ -192,6 +192,10 @@ def _wait(
         word = document.status.name if document.status else document.word
         logger.info("Job %s: %s%s", document.id, word, f" on {document.backend}" if document.backend else "")
 
+    known = job.known_document
+    if known is not None and known.is_final:  # by an earlier task: nothing to wait for, nothing to cancel
+        tell(known)
+        return
     try:
         with (
             watching(service, [job.job_id()], on_cancel) as interrupt,

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from prefect_runtime import card_writer
 from prefect_runtime.card_writer import CardWriter, Write
 
 
@@ -81,6 +82,21 @@ def test_what_comes_while_another_is_under_way_is_sent_once_and_in_order() -> No
         ("card", {"data": "b"}),
     ]
     assert api.open == 0
+
+
+def test_what_follows_in_a_moment_is_sent_with_the_first() -> None:
+    api, writer = Api(), CardWriter()
+    for number in range(5):
+        writer.put(api, write("a", data=str(number)))  # type: ignore[arg-type]
+    writer.flush(["a"])
+    assert api.calls == [("card", {"data": "4"})]
+
+
+def test_who_waits_for_it_waits_no_moment_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_writer, "LINGER_SECONDS", 60.0)
+    api, writer = Api(), CardWriter()
+    writer.put(api, write("a", data="x"), at_once=True)  # type: ignore[arg-type]
+    assert api.calls == [("card", {"data": "x"})]
 
 
 def test_flush_waits_for_the_requests_it_is_asked_about_only() -> None:
