@@ -7,18 +7,17 @@ is never made up, a deadline is exact, a failed poll ends nothing.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
 from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.callbacks import Callbacks
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.interrupt import Interrupt
-from prefect_runtime.client.private_results import PrivateResult
+from prefect_runtime.client.job_result import JobResult
 from prefect_runtime.client.rest import RuntimeClient
-from prefect_runtime.client.retry import Deadline, RetryPolicy, check_seconds
-from prefect_runtime.client.streaming import InterimStream
+from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.wire.codec import ResultDecoder, decode
 from prefect_runtime.wire.errors import (
     ConfigurationError,
@@ -26,7 +25,6 @@ from prefect_runtime.wire.errors import (
     JobTimeoutError,
     ProtocolError,
     QiskitRuntimeError,
-    ResultLostError,
     RuntimeInvalidStateError,
     RuntimeJobFailureError,
     RuntimeJobMaxTimeoutError,
@@ -41,12 +39,6 @@ _log = get_logger(__name__)
 
 Decoder = type[ResultDecoder]
 REASON_CHARACTERS = 20_000
-RESULT_LOOKS = 5  # a job may be DONE a moment before its result can be had
-RESULT_PAUSE = 0.5
-RESULT_PATIENCE = 900.0  # seconds for which a result is asked for, where the caller has set no time
-RESULT_GRACE = 0.4  # seconds past the caller's deadline for a result that is there already
-
-_STUBBORN = RetryPolicy(attempts=1000, first=1.0, cap=30.0, to_the_end=True)
 
 
 class RuntimeJob:
@@ -91,13 +83,12 @@ class RuntimeJob:
         self._creation_date = creation_date
         self._decoder = result_decoder
         self._document = document
-        self._result_text: str | None = None
+        self._result = JobResult(api_client, job_id)
         self._decoded: dict[Decoder, Any] = {}
-        self._lock = threading.Lock()  # guards the two below
-        self._stream: InterimStream | None = None
+        self._callbacks = Callbacks(api_client, job_id)
         self._reason: str | None = None
         if user_callback is not None:
-            self._start_stream(user_callback, result_decoder)
+            self._callbacks.start(user_callback, result_decoder)
 
     def __repr__(self) -> str:
         return f"<RuntimeJob {self._job_id!r} of {self._program_id!r} on {self._backend.name!r}>"
@@ -280,41 +271,8 @@ class RuntimeJob:
             raise self.failure()
         used = decoder or self._decoder
         if used not in self._decoded:
-            self._decoded[used] = used.decode(self._fetch_result(deadline))
+            self._decoded[used] = used.decode(self._result.fetch(deadline, private=document.private))
         return self._decoded[used]
-
-    def _fetch_result(self, deadline: Deadline) -> str:
-        within = Deadline(deadline.remaining() + RESULT_GRACE, deadline.clock)
-        for _ in range(RESULT_LOOKS):
-            if self._result_text is None:
-                self._result_text = self._ask_for_result(within)
-            if self._result_text is not None:
-                return self._result_text
-            self._client.clock.sleep(min(RESULT_PAUSE, within.remaining()))
-        raise ResultLostError(
-            f"Job {self._job_id} is done, but the server has no result for it: deleted, or a private job's, which can "
-            "be read once.",
-            job_id=self._job_id,
-        )
-
-    def _ask_for_result(self, within: Deadline) -> str | None:
-        """Ask until there is an answer: that a request fails is no reason to leave a finished job's result behind."""
-        patience = within.at_most(RESULT_PATIENCE)
-        try:
-            return _STUBBORN.run(lambda: self._read_result(patience), patience)
-        except QiskitRuntimeError as error:
-            if not (error.retryable and within.expired):
-                raise
-            raise JobTimeoutError(
-                f"Job {self._job_id} is done, but its result had not come when the time was up: fetch it again with "
-                f"its id. {error}",
-                job_id=self._job_id,
-            ) from None
-
-    def _read_result(self, deadline: Deadline) -> str | None:
-        if self._document is not None and self._document.private:
-            return PrivateResult(self._client, self._job_id).fetch(deadline)
-        return self._client.results(self._job_id, deadline=deadline)
 
     # Doing something about it
 
@@ -381,25 +339,7 @@ class RuntimeJob:
                 f"Job {self._job_id} is final: there is nothing left to stream. interim_results() has what came.",
                 job_id=self._job_id,
             )
-        self._start_stream(callback, decoder or self._decoder)
-
-    def _start_stream(self, callback: Callable[[str, Any], None], decoder: Decoder) -> None:
-        if not self._client.has_streams:
-            raise InterimResultsUnavailableError(
-                f"Job {self._job_id}: this channel has no stream of interim results.", job_id=self._job_id
-            )
-        with self._lock:
-            if self._stream is not None and not self._stream.finished:
-                raise RuntimeInvalidStateError(
-                    f"Job {self._job_id}: a callback is streaming its results already.", job_id=self._job_id
-                )
-            stream = self._stream = InterimStream(self._client, self._job_id)
-        threading.Thread(
-            target=_deliver,
-            args=(stream, self._job_id, callback, decoder),
-            name=f"callback-{self._job_id}",
-            daemon=True,
-        ).start()
+        self._callbacks.start(callback, decoder or self._decoder)
 
     def wait_for_stream(self, timeout: float | None = None) -> None:
         """Wait until the callback has had every interim result. Harmless when nothing streams or has streamed.
@@ -413,42 +353,11 @@ class RuntimeJob:
             QiskitRuntimeError: The stream could not be opened.
         """
         check_seconds("timeout", timeout)
-        with self._lock:
-            stream = self._stream
-        if stream is None:
-            return
-        if not stream.wait_finished(timeout):
-            raise JobTimeoutError(f"Job {self._job_id} still streams after {timeout:g} s.", job_id=self._job_id)
-        if stream.error is not None:
-            raise stream.error
+        self._callbacks.wait(timeout)
 
     def cancel_result_streaming(self) -> None:
         """Stop streaming: at most a callback that was about to start still does. Harmless when nothing streams."""
-        with self._lock:
-            stream = self._stream
-        if stream is not None:
-            stream.cancel()
-
-
-def _deliver(stream: InterimStream, job_id: str, callback: Callable[[str, Any], None], decoder: Decoder) -> None:
-    """Call the callback with each interim result."""
-    try:
-        for text in stream:
-            try:
-                value = decoder.decode(text)
-            except Exception as error:  # noqa: BLE001 - a user's decoder may raise anything
-                _log.warning("job %s: an interim result could not be decoded (%s)", job_id, type(error).__name__)
-                continue
-            if stream.cancelled:
-                return
-            try:
-                callback(job_id, value)
-            except BaseException:  # noqa: BLE001 - sys.exit() in a callback ends neither the stream nor us
-                _log.warning("job %s: the callback for interim results raised", job_id, exc_info=True)
-    except QiskitRuntimeError as error:
-        _log.warning("job %s: the stream of interim results ended early (%s)", job_id, error)
-    finally:
-        stream.finish()
+        self._callbacks.cancel()
 
 
 def inputs_of(document: JobDocument) -> dict[str, Any]:
