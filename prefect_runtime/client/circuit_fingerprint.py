@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,10 @@ from qiskit.circuit import (
     BoxOp,
     BreakLoopOp,
     CircuitInstruction,
-    ClassicalRegister,
-    Clbit,
     ContinueLoopOp,
     ControlFlowOp,
     ControlledGate,
     Delay,
-    Duration,
     ForLoopOp,
     Instruction,
     Measure,
@@ -54,6 +51,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Clifford, Pauli, PauliList, SparseObservable, SparsePauliOp
 
+from prefect_runtime.client import circuit_expressions as expressions
 from prefect_runtime.client.fingerprint import (
     MAX_DEPTH,
     UnfitValueError,
@@ -106,17 +104,6 @@ _BASE_ATTRIBUTES = frozenset(vars(Instruction("name", 1, 0, []))) | {
 """Attributes of every instruction or controlled gate: written on their own, or without meaning since Qiskit 2.0."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scope:
-    """What names mean in one circuit: the top one, a body or a definition."""
-
-    bits: Mapping[Any, int]
-    """Qubits and clbits by their index in the circuit, or for a body in the circuit around it."""
-    loops: Mapping[Parameter, int] = field(default_factory=dict)
-    """Parameters of the for loops around: by nesting, because Qiskit invents their names."""
-    depth: int = 0
-
-
 def _circuit(circuit: QuantumCircuit, depth: int) -> bytes:
     return _Walk().circuit(circuit, depth)
 
@@ -132,8 +119,8 @@ class _Walk:
     def circuit(self, circuit: QuantumCircuit, depth: int) -> bytes:
         """Return the bytes of a circuit that stands on its own."""
         bits = _indices(circuit.qubits) | _indices(circuit.clbits)
-        scope = _Scope(bits=bits, depth=depth)
-        registers = (text("creg", r.name) + _bits(r, scope) for r in circuit.cregs)
+        scope = expressions.Scope(bits=bits, depth=depth)
+        registers = (text("creg", r.name) + expressions.bits(r, scope) for r in circuit.cregs)
         width = text("width", f"{circuit.num_qubits},{circuit.num_clbits}")
         contents = list(self._contents(circuit, scope))
         # Qiskit 2.0 counts parameters that a for loop binds among the circuit's.
@@ -141,11 +128,11 @@ class _Walk:
         order = atom("parameters", b"".join(parameters))
         return digest("circuit", [width, atom("cregs", b"".join(registers)), order, *contents])
 
-    def _contents(self, circuit: QuantumCircuit, scope: _Scope) -> Iterable[bytes]:
+    def _contents(self, circuit: QuantumCircuit, scope: expressions.Scope) -> Iterable[bytes]:
         if scope.depth >= MAX_DEPTH:
             raise UnfitValueError(f"nested more than {MAX_DEPTH} levels deep (or contains itself)")
         yield self._value(".global_phase", circuit.global_phase, scope)
-        yield from _variables(circuit)
+        yield from expressions.variables(circuit)
         for index, instruction in enumerate(circuit.data):
             try:
                 yield self._instruction(instruction, scope)
@@ -153,23 +140,24 @@ class _Walk:
                 error.path.append(f".data[{index}]")
                 raise
 
-    def _instruction(self, instruction: CircuitInstruction, scope: _Scope) -> bytes:
+    def _instruction(self, instruction: CircuitInstruction, scope: expressions.Scope) -> bytes:
         if instruction.is_standard_gate():  # without a Python object for each: three times as fast
             what = self._standard_gate(instruction, scope)
-            return atom("do", what + _bits(instruction.qubits, scope))
+            return atom("do", what + expressions.bits(instruction.qubits, scope))
         operation = instruction.operation
         if isinstance(operation, ControlFlowOp):
             what = self._control_flow(instruction, scope)
         else:
             what = self._operation(operation, scope)
         ordered = not isinstance(operation, _UNORDERED_OPERANDS)
-        qubits, clbits = (_bits(bits, scope, ordered=ordered) for bits in (instruction.qubits, instruction.clbits))
+        sides = (instruction.qubits, instruction.clbits)
+        qubits, clbits = (expressions.bits(side, scope, ordered=ordered) for side in sides)
         return atom("do", what + qubits + clbits)
 
-    def _standard_gate(self, gate: Any, scope: _Scope) -> bytes:
+    def _standard_gate(self, gate: Any, scope: expressions.Scope) -> bytes:
         return atom("gate", text("str", gate.name) + _label(gate) + self._params(gate.params, scope))
 
-    def _operation(self, operation: Any, scope: _Scope) -> bytes:
+    def _operation(self, operation: Any, scope: expressions.Scope) -> bytes:
         if isinstance(operation, AnnotatedOperation):
             base = self._nested(".base_op", operation.base_op, scope)
             return atom("annotated", base + self._value(".modifiers", operation.modifiers, scope))
@@ -191,7 +179,7 @@ class _Walk:
         parts.append(self._inside(kind, operation, scope))
         return atom("operation", b"".join(parts))
 
-    def _inside(self, kind: type, operation: Any, scope: _Scope) -> bytes:
+    def _inside(self, kind: type, operation: Any, scope: expressions.Scope) -> bytes:
         """Return what an instruction is beyond its name, width and parameters."""
         if kind in _COMPLETE:
             return self._attributes({name: getattr(operation, name) for name in _COMPLETE[kind]}, scope)
@@ -204,7 +192,7 @@ class _Walk:
         attributes = {name: value for name, value in _state(operation).items() if name not in _BASE_ATTRIBUTES}
         return atom("opaque", text("str", operation.name) + self._attributes(attributes, scope))
 
-    def _nested(self, step: str, operation: Any, scope: _Scope) -> bytes:
+    def _nested(self, step: str, operation: Any, scope: expressions.Scope) -> bytes:
         """Return the bytes of an operation that another one is made of."""
         if scope.depth >= MAX_DEPTH:
             raise UnfitValueError(f"nested more than {MAX_DEPTH} levels deep (or contains itself)")
@@ -216,7 +204,7 @@ class _Walk:
             error.path.append(step)
             raise
 
-    def _definition(self, definition: QuantumCircuit, scope: _Scope) -> bytes:
+    def _definition(self, definition: QuantumCircuit, scope: expressions.Scope) -> bytes:
         known = self._definitions.get(id(definition))
         if known is not None and not scope.loops:
             return known[1]
@@ -231,7 +219,7 @@ class _Walk:
             self._definitions[id(definition)] = (definition, written)
         return written
 
-    def _control_flow(self, instruction: CircuitInstruction, scope: _Scope) -> bytes:
+    def _control_flow(self, instruction: CircuitInstruction, scope: expressions.Scope) -> bytes:
         operation = instruction.operation
         parts = [encode_class(operation), _label(operation)]
         inner = replace(scope, depth=scope.depth + 1)
@@ -244,9 +232,9 @@ class _Walk:
                 self._bound.add(parameter)
                 parts.append(atom("bound", b""))
             elif isinstance(parameter, expr.Var):
-                parts.append(_expression(parameter, scope))
+                parts.append(expressions.expression(parameter, scope))
         elif isinstance(operation, SwitchCaseOp):
-            parts.append(_condition(operation.target, scope))
+            parts.append(expressions.condition(operation.target, scope))
             for values, _ in operation.cases_specifier():
                 words = ("default" if value is CASE_DEFAULT else format(int(value), "x") for value in values)
                 parts.append(text("case", ",".join(words)))
@@ -254,40 +242,32 @@ class _Walk:
             parts += [self._value(".duration", operation.duration, scope), encode(operation.unit, scope.depth)]
             parts += [_annotation(item, scope.depth) for item in getattr(operation, "annotations", ())]
         else:  # if and while
-            parts.append(_condition(operation.condition, scope))
+            parts.append(expressions.condition(operation.condition, scope))
         for block in operation.blocks:
             around = (*instruction.qubits, *instruction.clbits)
             bits = {bit: scope.bits[outer] for bit, outer in zip((*block.qubits, *block.clbits), around, strict=True)}
             parts.append(digest("body", self._contents(block, replace(inner, bits=bits))))
         return atom("control-flow", b"".join(parts))
 
-    def _params(self, params: Iterable[Any], scope: _Scope) -> bytes:
+    def _params(self, params: Iterable[Any], scope: expressions.Scope) -> bytes:
         return atom("params", b"".join(self._value(".params", param, scope) for param in params))
 
-    def _attributes(self, attributes: Mapping[str, Any], scope: _Scope) -> bytes:
+    def _attributes(self, attributes: Mapping[str, Any], scope: expressions.Scope) -> bytes:
         parts = [text("str", name) + self._value(f".{name}", attributes[name], scope) for name in sorted(attributes)]
         return atom("attributes", b"".join(parts))
 
-    def _value(self, step: str, value: Any, scope: _Scope) -> bytes:
+    def _value(self, step: str, value: Any, scope: expressions.Scope) -> bytes:
         if isinstance(value, float):
             return encode(value, scope.depth)
         if isinstance(value, ParameterExpression):
-            return _parameter_expression(value, scope.loops)
+            return expressions.parameter_expression(value, scope.loops)
         if isinstance(value, expr.Expr):
-            return _expression(value, scope)
+            return expressions.expression(value, scope)
         return encode_at(step, value, scope.depth)
 
 
 def _indices(bits: Iterable[Any]) -> dict[Any, int]:
     return {bit: index for index, bit in enumerate(bits)}
-
-
-def _bits(bits: Iterable[Any], scope: _Scope, *, ordered: bool = True) -> bytes:
-    try:
-        indices = [scope.bits[bit] for bit in bits]
-    except KeyError:
-        raise UnfitValueError("uses a bit that the circuit does not have") from None
-    return text("bits", ",".join(map(str, indices if ordered else sorted(indices))))
 
 
 def _label(instruction: Any) -> bytes:
@@ -296,99 +276,6 @@ def _label(instruction: Any) -> bytes:
         return b""
     # Gate.power labels its matrix with the gate's name and exponent.
     return text("label", _AUTOMATIC_NAME.sub("circuit", label) if "^" in label else label)
-
-
-def _variables(circuit: QuantumCircuit) -> Iterable[bytes]:
-    """Yield the classical variables that a circuit declares or takes from outside; within one, their names differ."""
-    declared = (circuit.iter_input_vars(), circuit.iter_captured_vars(), circuit.iter_declared_vars())
-    for variables in declared:
-        yield atom("vars", b"".join(sorted(text("var", v.name) + _type(v.type) for v in variables)))
-    for stretches in (circuit.iter_captured_stretches(), circuit.iter_declared_stretches()):
-        yield atom("stretches", b"".join(sorted(text("str", stretch.name) for stretch in stretches)))
-
-
-def _condition(condition: Any, scope: _Scope) -> bytes:
-    if isinstance(condition, expr.Expr):
-        return _expression(condition, scope)
-    if isinstance(condition, tuple):
-        target, value = condition
-        return atom("equals", _condition(target, scope) + text("int", format(int(value), "x")))
-    return _bits([condition] if isinstance(condition, Clbit) else condition, scope)
-
-
-def _expression(root: Any, scope: _Scope) -> bytes:
-    """Return a tree of classical expressions, each node before its children; a node's kind says how many it has."""
-    parts, waiting = [], [root]
-    while waiting:  # not recursive: a parity of 127 bits is 126 levels deep
-        node = waiting.pop()
-        head = text("kind", type(node).__name__) + _type(node.type)
-        parts.append(atom("expr", head + _expression_content(node, scope)))
-        waiting += [getattr(node, child) for child in reversed(_CHILDREN.get(type(node), ()))]
-    return atom("tree", b"".join(parts))
-
-
-_CHILDREN: dict[type, tuple[str, ...]] = {
-    expr.Unary: ("operand",),
-    expr.Binary: ("left", "right"),
-    expr.Cast: ("operand",),
-    expr.Index: ("target", "index"),
-}
-
-
-def _expression_content(node: Any, scope: _Scope) -> bytes:
-    match node:
-        case expr.Var(var=Clbit() | ClassicalRegister()):
-            return _condition(node.var, scope)
-        case expr.Var() | expr.Stretch():
-            return text("str", node.name)
-        case expr.Value():
-            return _literal(node.value)
-        case expr.Unary() | expr.Binary():
-            return text("op", node.op.name)
-        case expr.Cast() | expr.Index():
-            return b""
-    raise unknown(node)
-
-
-def _literal(value: Any) -> bytes:
-    if isinstance(value, Duration):
-        return atom("duration", text("unit", value.unit()) + encode(value.value(), 0))
-    return encode(value, 0)
-
-
-def _type(kind: Any) -> bytes:
-    return text("type", f"{type(kind).__name__} {getattr(kind, 'width', '')}")
-
-
-def _parameter_expression(value: ParameterExpression, loops: Mapping[Parameter, int]) -> bytes:
-    """Return a parameter expression as the operations it was made with, which is how Qiskit stores it in QPY.
-
-    Its text would lose brackets and confuse a parameter named "a + b" with a sum; a fully bound one is its number.
-    """
-    if isinstance(value, Parameter):
-        if value in loops:
-            return text("loop-parameter", str(loops[value]))
-        return text("parameter", value.name)
-    if not value.parameters:
-        return encode(value.numeric(), 0)
-    bound = [parameter for parameter in value.parameters if parameter in loops]
-    if len(bound) > 1:
-        # Qiskit orders a sum by name, and names of loop parameters are counters of this process.
-        stand_ins = {parameter: Parameter(f"_loop_i_{loops[parameter]:09}") for parameter in bound}
-        loops = {**loops, **{stand_in: loops[parameter] for parameter, stand_in in stand_ins.items()}}
-        value = value.subs(stand_ins)
-    return atom("formula", b"".join(_formula_step(step, loops) for step in value._qpy_replay))
-
-
-def _formula_step(step: Any, loops: Mapping[Parameter, int]) -> bytes:
-    def operand(item: Any) -> bytes:
-        if isinstance(item, ParameterExpression):
-            return _parameter_expression(item, loops)
-        return encode(item, 0)  # None: the result of an earlier step
-
-    if (binds := getattr(step, "binds", None)) is not None:  # Qiskit 2.0 keeps substitutions as steps
-        return atom("substitute", b"".join(sorted(operand(old) + operand(new) for old, new in binds.items())))
-    return atom("step", text("op", str(step.op)) + operand(step.lhs) + operand(step.rhs))
 
 
 def _synthesis_settings(gate: library.PauliEvolutionGate) -> Mapping[str, Any] | None:
@@ -429,7 +316,7 @@ def _sparse_observable(value: SparseObservable, depth: int) -> bytes:
 
 _WRITERS: tuple[tuple[type, Callable[[Any, int], bytes]], ...] = (
     (QuantumCircuit, _circuit),
-    (ParameterExpression, lambda value, _: _parameter_expression(value, {})),
+    (ParameterExpression, lambda value, _: expressions.parameter_expression(value, {})),
     (ParameterVector, lambda value, depth: atom("vector", encode([value.name, len(value)], depth))),
     (SparsePauliOp, _fields("pauli-sum", "paulis", "coeffs")),
     (PauliList, _fields("paulis", "z", "x", "phase")),

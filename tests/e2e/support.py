@@ -68,6 +68,16 @@ def eventually(look: Callable[[], T], *, seconds: float = 15.0, what: str = "the
     return value
 
 
+def nobody_watches() -> bool:
+    """True when no thread of this process looks whether a flow run was cancelled."""
+    return not any(thread.name.startswith("flow-watch") for thread in threading.enumerate())
+
+
+def nothing_is_written() -> bool:
+    """True when all job cards of this process are as they are to be, and no claim of it is left."""
+    return not any(thread.name == "card-writer" for thread in threading.enumerate())
+
+
 # The Prefect server
 
 

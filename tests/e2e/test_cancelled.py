@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import random
 import statistics
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -21,17 +20,13 @@ from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.errors import RuntimeInvalidStateError
 
 from .postgres import prefect_on_postgres
-from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, run_id, shown
+from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, nobody_watches, run_id, shown
 from .ways import SHAPES, SLEEPS, WAYS, Cancelled, Stage, cancel, seconds_after, staged
 
 Upload = Callable[..., str]
 
 WITHIN_SECONDS = 5.0
 LATEST_INSTANT = 4.0  # seconds after the flow's beginning; its job is made in the first of them
-
-
-def nobody_watches() -> bool:
-    return not any(thread.name.startswith("flow-watch") for thread in threading.enumerate())
 
 
 def cancelled_beside(flow_run_id: Any) -> Future[float]:
