@@ -66,6 +66,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.pr
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("where", "on_timeout"), [("threads", "keep"), ("processes", "cancel"), ("async", "cancel"), ("Dask", "keep")]
 )

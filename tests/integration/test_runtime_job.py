@@ -53,6 +53,7 @@ def test_wait_returns_none_and_does_not_raise_for_a_failed_job(run: Run, fail: b
     assert job.status() is (JobStatus.ERROR if fail else JobStatus.DONE)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("wait", [0.1, 5, 60])
 def test_timeout_is_exact_whatever_wait_is_and_the_job_goes_on(hold: Hold, wait: float) -> None:
     job, gate = hold()
@@ -67,6 +68,7 @@ def test_timeout_is_exact_whatever_wait_is_and_the_job_goes_on(hold: Hold, wait:
     assert job.result(timeout=10, wait=wait) == "held"
 
 
+@pytest.mark.alone
 def test_result_with_a_timeout_gives_up_at_the_timeout(hold: Hold) -> None:
     job, _ = hold()
     seconds = elapsed()
