@@ -37,12 +37,14 @@ class Write:
         artifact_id: Its card, if there is something to write on it.
         body: Members of the card to write.
         claims: Ids of the variables to remove after that.
+        urgent: Others may wait for it, in other processes.
     """
 
     key: str
     artifact_id: UUID | None
     body: dict[str, Any] = field(repr=False)
     claims: list[str] = field(default_factory=list)
+    urgent: bool = False
 
 
 @dataclass(kw_only=True)
@@ -60,7 +62,7 @@ class CardWriter:
         self._changed = threading.Condition()  # guards all below
         self._queue: OrderedDict[str, _Pending] = OrderedDict()
         self._under_way: str | None = None  # the key of what is being sent; None: there is no thread
-        self._awaited = 0  # who waits for something to be written
+        self._awaited = 0  # how many wait here for something to be written
 
     def put(self, client: SyncPrefectClient, write: Write, *, at_once: bool = False) -> None:
         """Have something written soon, in the order given; or wait for that, in a process that others may end."""
@@ -75,6 +77,8 @@ class CardWriter:
                 waiting.write.artifact_id = write.artifact_id or waiting.write.artifact_id
                 waiting.write.body.update(write.body)
                 waiting.write.claims += write.claims
+                waiting.write.urgent |= write.urgent
+                self._changed.notify_all()
                 return
             held = contextlib.ExitStack()
             held.enter_context(client)
@@ -82,6 +86,7 @@ class CardWriter:
                 write=write, client=client, release=held.close, context=contextvars.copy_context()
             )
             if self._under_way is not None:
+                self._changed.notify_all()
                 return
             self._under_way = ""
         try:
@@ -105,8 +110,11 @@ class CardWriter:
 
     def _linger_and_write(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._awaited, timeout=LINGER_SECONDS)
+            self._changed.wait_for(self._is_awaited, timeout=LINGER_SECONDS)
         self._write_all()
+
+    def _is_awaited(self) -> bool:
+        return self._awaited > 0 or any(pending.write.urgent for pending in self._queue.values())
 
     def _write_all(self) -> None:
         while True:

@@ -85,6 +85,7 @@ class PrefectJournal:
         self._check = check
         self._artifact_id: UUID | None = None  # of the card that this submission has written
         self._number: tuple[str, str, int] | None = None  # which of equal requests this is
+        self._explicit = False  # its key was given by the caller: other flow runs may wait for the card
         self._claims = Claims(execution)
 
     @property
@@ -105,6 +106,7 @@ class PrefectJournal:
 
         Equal requests of one execution are numbered: the first whose number no other task of it has, is ours.
         """
+        self._explicit = explicit
         chain, first_key = self._execution.chain, card_of(0, 0).key
         # A task run that has one already looks for its own from the first number on.
         again = explicit or self._memory.first_free(self._execution.claim, first_key) > 0
@@ -299,14 +301,14 @@ class PrefectJournal:
             chain, first_key, number = self._number
             self._memory.took(chain, first_key, number)
             self._memory.took(self._execution.claim, first_key, 0)
-        self._write_later(card.key, _whole_card(fields))
+        self._write_later(card.key, _whole_card(fields), urgent=self._explicit)
 
-    def _write_later(self, key: str, body: dict[str, Any]) -> None:
+    def _write_later(self, key: str, body: dict[str, Any], *, urgent: bool = True) -> None:
         """Have the card written, then our claims on the request removed."""
         claims, self._claims.held = self._claims.held, []
         if body or claims:
             with prefect_client() as client:
-                write = Write(key=key, artifact_id=self._artifact_id, body=body, claims=claims)
+                write = Write(key=key, artifact_id=self._artifact_id, body=body, claims=claims, urgent=urgent)
                 self._memory.writer.put(client, write, at_once=is_elsewhere())
 
     def withdraw(self, card: Card) -> None:

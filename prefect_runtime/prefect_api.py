@@ -14,7 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SyncClientContext, get_settings_context
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
 
-SHORT_PAUSES = (0.05, 0.2, 0.5)  # seconds; then Prefect's own of sixteen and more
+PAUSES = (0.1, 0.4, 1.5, 5.0, 20.0)
+"""Seconds, one after each answer that the server is busy: as many as Prefect's client tries again, which of itself
+pauses for 2, 4, 8, 16 and 32. Eight processes that write at once need the longer ones."""
 _TRIES = "prefect_runtime_tries"
 
 
@@ -29,9 +31,9 @@ def ask_again_soon(answer: httpx.Response) -> None:
         return
     extensions = answer.request.extensions  # the request's own: it is the same one that is sent again
     tries = extensions.get(_TRIES, 0)
-    if tries < len(SHORT_PAUSES):
+    if tries < len(PAUSES):
         extensions[_TRIES] = tries + 1
-        answer.headers["Retry-After"] = str(SHORT_PAUSES[tries])
+        answer.headers["Retry-After"] = str(PAUSES[tries])
 
 
 HTTPX_SETTINGS: dict[str, Any] = {"event_hooks": {"response": [ask_again_soon]}}

@@ -99,6 +99,17 @@ def test_who_waits_for_it_waits_no_moment_longer(monkeypatch: pytest.MonkeyPatch
     assert api.calls == [("card", {"data": "x"})]
 
 
+def test_what_other_processes_wait_for_does_not_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_writer, "LINGER_SECONDS", 60.0)
+    api, writer = Api(), CardWriter()
+    writer.put(api, write("a", data="x"))  # type: ignore[arg-type]
+    assert not api.entered.wait(0.1)
+    writer.put(api, Write(key="b", artifact_id=None, body={}, claims=["b"], urgent=True))  # type: ignore[arg-type]
+    assert api.entered.wait(5)
+    writer.flush(["a", "b"])
+    assert api.calls == [("card", {"data": "x"}), ("claim", "b")]
+
+
 def test_flush_waits_for_the_requests_it_is_asked_about_only() -> None:
     api, writer = Api(), CardWriter()
     api.go_on.clear()
