@@ -467,11 +467,11 @@ def test_equal_results_each_come_once_across_cuts_where_the_server_can_resume(
     handle = run(GATED, inputs, callback=lambda _, value: got.append(value))
     for _ in range(3):
         eventually(lambda: len(got) == len(before))
-        assert handle._stream is not None
-        socket = handle._stream._socket
+        assert handle._callbacks._stream is not None
+        socket = handle._callbacks._stream._socket
         assert socket is not None
         socket._connection.abort()  # the line is cut
-        eventually(lambda socket=socket: handle._stream._socket is not socket)  # type: ignore[misc, union-attr]
+        eventually(lambda socket=socket: handle._callbacks._stream._socket is not socket)  # type: ignore[misc, union-attr]
     gate.touch()
     eventually(lambda: not callbacks_run())
     assert got == [*before, *after]
