@@ -27,6 +27,7 @@ MOST_MEGABYTES, MOST_THREADS = 40, 8
 MOST_SHARE = 0.05  # of a core, for a thousand jobs: two hundred may take 0.02, and it goes with their number
 IDLE_SECONDS = 8
 ROUNDS, TOLD_ROUNDS = 24, 60
+MOST_TIMES_ASKED = 3.0  # a result that comes as soon as it can, beside one that is there; a poll would be 30 times
 
 SLEEPS = '''
 import time
@@ -131,14 +132,21 @@ def test_a_result_is_there_at_once_where_the_server_tells(
     milliseconds: Callable[[Sequence[float]], str],
 ) -> None:
     program = upload(SLEEPS)
-    times = []
+    times, asked = [], []
     for _ in range(TOLD_ROUNDS):
         job = service.run(program, {"seconds": 0.1})
         assert job.result() == 0.1
         times.append(since_done(job))
-    report(f"server says done -> result() returned, told: {milliseconds(times)} (10 ms median, 30 ms p99 aimed at)")
-    # The least disturbed quarter: a share of what is asserted is the machine's.
-    assert statistics.quantiles(times, n=4)[0] < 0.010
+        began = time.perf_counter()
+        assert service.handle(job.job_id()).result() == 0.1
+        asked.append(time.perf_counter() - began)
+    report(
+        f"server says done -> result() returned, told: {milliseconds(times)} (10 ms median, 30 ms p99 aimed at); "
+        f"result() of a job that is done: {milliseconds(asked)}"
+    )
+    # The least disturbed quarter of each: a share of what is asserted is the machine's.
+    told, there_already = (statistics.quantiles(seconds, n=4)[0] for seconds in (times, asked))
+    assert told < max(0.010, MOST_TIMES_ASKED * there_already)
 
 
 @pytest.mark.long
