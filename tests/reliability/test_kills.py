@@ -153,7 +153,7 @@ def test_another_backend_being_least_busy_at_the_re_run_makes_no_second_job(
 @pytest.mark.parametrize(
     "times",
     [
-        pytest.param(10, id="pr", marks=pytest.mark.pr),
+        pytest.param(10, id="pr", marks=[pytest.mark.pr, pytest.mark.timeout(600)]),
         # SQLite answers eight writers at once with 503, and who is told so comes again later: 10 s a round.
         pytest.param(500, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ],
