@@ -195,6 +195,7 @@ def _wait(
     known = job.known_document
     if known is not None and known.is_final:  # by an earlier task: nothing to wait for, nothing to cancel
         tell(known)
+        no_longer_watched([known.id])
         return
     try:
         with (
