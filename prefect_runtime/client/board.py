@@ -1,14 +1,26 @@
-"""Who waits for which job, and what is known of it: the board of the monitor. Used by monitor.py, under its lock."""
+"""Who waits for which job, and what is known of it: the board of the monitor. Used by monitor.py and inquiry.py."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
-from prefect_runtime.wire.errors import QiskitRuntimeError
-from prefect_runtime.wire.models import JobDocument, JobStatus
+from prefect_runtime.wire.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    PermissionDeniedError,
+    ProtocolError,
+    QiskitRuntimeError,
+    RateLimitedError,
+    RuntimeJobNotFound,
+)
+from prefect_runtime.wire.logs import get_logger
+from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+
+_log = get_logger(__name__)
 
 FIRST_PAUSE = 0.5  # seconds between the first two queries
 GROWTH = 1.5
@@ -17,6 +29,8 @@ LONGEST_PAUSE_RUNNING = 5.0
 FIRST_ANSWER_GRACE = 0.5  # however short the timeout: a job that is final already is found so
 AWAKE_GRACE = 1.5  # after a sleep a connection may be gone, and a token may have run out
 OVERSLEPT = 0.25  # seconds by which a wait ends late if the process was stopped, or kept from running
+LONGEST_TOLD_PAUSE = 600.0  # however long a server asks us to stay away: there are proxies that say a year
+CONFIRM_GONE = 2  # a 404 for a known job is believed when it comes twice in a row
 
 
 class Watch:
@@ -133,8 +147,94 @@ class Waiter:
         return True
 
 
+class Board:
+    """The jobs that somebody waits for, and what the server has said of them.
+
+    Args:
+        clock: Where the time comes from.
+
+    Attributes:
+        lock: Guards all of it.
+        watches: By job id.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.lock = threading.RLock()
+        self.watches: dict[str, Watch] = {}
+        self._clock = clock
+
+    def take(self, document: JobDocument) -> None:
+        """Put what the server says of a job on the board; what comes after a final status is left out."""
+        with self.lock:
+            watch = self.watches.get(document.id)
+            if watch is None:
+                return
+            watch.times_gone, watch.failed = 0, False
+            known = watch.document
+            if known is not None and known.is_final:
+                return
+            if document.status is None and (known is None or known.word != document.word):
+                _log.warning(
+                    "job %s: status %r is not known to this version; waiting on", document.id, document.word[:60]
+                )
+            watch.heard(document, self._clock.monotonic())
+            watch.answers += 1
+            watch.tell()
+
+    def failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
+        """Note that a query was not answered; only what the server says for good ends a wait."""
+        gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
+        # A sign-in service that is down is an event of the line; a token that it refused is not.
+        for_good = isinstance(error, AuthenticationError | ConfigurationError) and not error.retryable
+        _log.warning("status of %s not known now, will ask again: %s", _names(job_ids), error)
+        with self.lock:
+            for job_id in job_ids:
+                watch = self.watches.get(job_id)
+                if watch is None:
+                    continue
+                watch.answers += 1
+                watch.failed = True
+                watch.times_gone = watch.times_gone + 1 if gone else 0
+                if isinstance(error, RateLimitedError) and error.retry_after is not None:
+                    watch.not_before = self._clock.monotonic() + min(error.retry_after, LONGEST_TOLD_PAUSE)
+                if for_good or watch.times_gone >= CONFIRM_GONE:
+                    watch.error = error
+                watch.tell()
+
+    def word(self, job_id: str) -> str:
+        """Return the job's last status word; empty if none is known."""
+        with self.lock:
+            watch = self.watches.get(job_id)
+            return watch.document.word if watch is not None and watch.document is not None else ""
+
+    def rounds(self, job_id: str) -> int:
+        """Return how often the job was asked for; 0 if nobody waits for it any more."""
+        with self.lock:
+            watch = self.watches.get(job_id)
+            return watch.rounds if watch is not None else 0
+
+    def oldest(self, job_ids: Collection[str]) -> str | None:
+        """Return since when a list is to be to show these jobs: None while nothing is known of one of them."""
+        with self.lock:
+            watches = [self.watches.get(job_id) for job_id in job_ids]
+            known = [watch.document.created for watch in watches if watch is not None and watch.document is not None]
+        try:
+            moments = [moment for moment in map(parse_time, known) if moment is not None]
+        except ProtocolError:
+            return None
+        if not moments or len(moments) < len(job_ids):
+            return None
+        # A second earlier: nobody says whether the moment itself is after it.
+        return (min(moments) - timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
+
+
 def changed_since(watches: Sequence[Watch], words: dict[str, str]) -> list[JobDocument]:
     """Return the documents whose status word is another than when we last looked, and remember them."""
     changed = [w.document for w in watches if w.document is not None and words.get(w.job_id) != w.document.word]
     words.update({document.id: document.word for document in changed})
     return changed
+
+
+def _names(job_ids: Collection[str]) -> str:
+    first = next(iter(job_ids), "no job")
+    return f"job {first}" if len(job_ids) == 1 else f"{len(job_ids)} jobs ({first}, …)"

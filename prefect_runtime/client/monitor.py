@@ -10,65 +10,24 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import timedelta
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator
 
-from prefect_runtime.client.board import FIRST_ANSWER_GRACE, Waiter, Watch, changed_since
+from prefect_runtime.client.board import FIRST_ANSWER_GRACE, Board, Waiter, Watch, changed_since
 from prefect_runtime.client.feed import Feed
+from prefect_runtime.client.inquiry import Inquiry, StatusSource
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
-from prefect_runtime.client.sockets import Socket
-from prefect_runtime.wire.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    PermissionDeniedError,
-    ProtocolError,
-    QiskitRuntimeError,
-    RateLimitedError,
-    RuntimeJobNotFound,
-    ServerError,
-    TransportError,
-)
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import TAG, JobDocument, parse_time
+from prefect_runtime.wire.models import JobDocument
 
 _log = get_logger(__name__)
 
-LONGEST_TOLD_PAUSE = 600.0  # however long a server asks us to stay away: there are proxies that say a year
 JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
 PAUSE_WITH_FEED = 30.0
 FEED_LINGERS = 10.0  # seconds after the last wait: who runs one job after another opens one feed
 SHORTEST_PAUSE = 0.05
-PAGE, MAX_PAGES = 200, 5
-CONFIRM_GONE = 2  # a 404 for a known job is believed when it comes twice in a row
-ASK_ITSELF_EVERY = 10  # rounds: some servers move a job on only when that job is asked for
-SAMPLE = 10  # of many jobs so many are asked for, until one of them shows that this server is of that kind
-
-
-class StatusSource(Protocol):
-    """What the monitor needs of a `RuntimeClient`."""
-
-    @property
-    def has_feed(self) -> bool:
-        """True where the server tells of status changes by itself."""
-
-    def open_feed(self) -> Socket:
-        """Open that stream."""
-
-    def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
-        """Ask for one job."""
-
-    def jobs(
-        self,
-        *,
-        limit: int = 200,
-        offset: int = 0,
-        tags: Sequence[str] = (),
-        created_after: str | None = None,
-        patient: bool = True,
-    ) -> list[JobDocument]:
-        """Ask for a page of jobs."""
+MOST_SHARE = 0.02  # of a core: what took long to look at is left alone for so much longer
+LONGEST_REST = 60.0  # seconds, for that reason
 
 
 class JobMonitor:
@@ -82,15 +41,15 @@ class JobMonitor:
     def __init__(self, source: StatusSource, *, clock: Clock) -> None:
         self._source = source
         self._clock = clock
-        self._lock = threading.RLock()  # guards all below
+        self._board = Board(clock)
+        self._inquiry = Inquiry(source, self._board)
+        self._lock = self._board.lock  # guards all below as well
         self._wake = threading.Condition(self._lock)
-        self._watches: dict[str, Watch] = {}
         self._thread: threading.Thread | None = None
         self._feed: Feed | None = None
         self._times_to_ask_again = 0  # what is under way then may be too old
         self._idle_until = 0.0  # when the thread ends if nobody waits any more
         self._random = random.Random()  # noqa: S311 - jitter
-        self._list_lags = False  # a job that was asked for itself was further than the list said
 
     def wait(
         self,
@@ -202,15 +161,15 @@ class JobMonitor:
             self._lock.acquire()
 
     def _enter(self, job_id: str, waiter: Waiter, *, trusting: bool) -> Watch:
-        watch = self._watches.get(job_id)
+        watch = self._board.watches.get(job_id)
         if watch is None:
-            watch = self._watches[job_id] = Watch(job_id)
+            watch = self._board.watches[job_id] = Watch(job_id)
         watch.waiters.add(waiter)
         if self._thread is None or not self._thread.is_alive():  # a forked process has no threads
             self._start()
         told = self._feed.last_word(job_id) if trusting and self._feed is not None else None
         if told is not None:
-            self._take(told)
+            self._board.take(told)
             pause = PAUSE_WITH_FEED if waiter.longest_pause is None else waiter.longest_pause
             watch.due = self._clock.monotonic() + min(PAUSE_WITH_FEED, max(SHORTEST_PAUSE, pause))
         else:
@@ -226,8 +185,8 @@ class JobMonitor:
     def _leave(self, watch: Watch, waiter: Waiter) -> None:
         watch.waiters.discard(waiter)
         if not watch.waiters:
-            self._watches.pop(watch.job_id, None)
-            if not self._watches and self._feed is not None:
+            self._board.watches.pop(watch.job_id, None)
+            if not self._board.watches and self._feed is not None:
                 self._idle_until = self._clock.monotonic() + FEED_LINGERS
             self._wake.notify()
 
@@ -235,20 +194,21 @@ class JobMonitor:
 
     def _run(self) -> None:
         # Opened while the first query is under way; when it is there, everything is asked once more.
-        feed = self._source.has_feed and Feed(self._source.open_feed, self._take, self._feed_state_changed)
+        feed = self._source.has_feed and Feed(self._source.open_feed, self._board.take, self._feed_state_changed)
         self._feed = feed or None
         try:
             while (due := self._next_due()) is not None:
-                seen = self._times_to_ask_again
+                seen, cost = self._times_to_ask_again, self._clock.processor_time()
                 try:
-                    self._ask(due)
+                    self._inquiry.ask(due)
                 except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
                     _log.exception("the watcher of jobs stumbled; it goes on")
+                rest = min(LONGEST_REST, (self._clock.processor_time() - cost) / MOST_SHARE)
                 with self._lock:
                     # An answer may be older than the feed: what happened between the two would be told by nobody.
                     again = self._times_to_ask_again != seen
                     for job_id in due:
-                        self._plan_next(job_id, at_once=again)
+                        self._plan_next(job_id, rest, at_once=again)
         finally:
             if feed:
                 feed.close()
@@ -257,14 +217,14 @@ class JobMonitor:
         """Wait until jobs are due for a query and return them; None when nobody waits any more."""
         with self._lock:
             while True:
-                if not self._watches:
+                if not self._board.watches:
                     idle = self._idle_until - self._clock.monotonic()
                     if idle > 0:
                         self._clock.wait(self._wake, idle)
                         continue
                     self._thread = self._feed = None
                     return None
-                open_watches = [watch for watch in self._watches.values() if not watch.settled]
+                open_watches = [watch for watch in self._board.watches.values() if not watch.settled]
                 now = self._clock.monotonic()
                 if any(watch.due <= now for watch in open_watches):
                     # What is due soon goes along: one list serves all, and jitter does not pull them apart.
@@ -272,122 +232,15 @@ class JobMonitor:
                 next_due = min((watch.due for watch in open_watches), default=None)
                 self._clock.wait(self._wake, None if next_due is None else max(0.0, next_due - now))
 
-    def _ask(self, job_ids: list[str]) -> None:
-        alone = list(job_ids)
-        if len(job_ids) > 1:
-            alone = [job_id for job_id in job_ids if self._wants_own_query(job_id)]
-            if len(alone) > SAMPLE and not self._list_lags:
-                alone = self._random.sample(alone, SAMPLE)
-            others = set(job_ids) - set(alone)
-            listed = self._ask_list(others) if others else others
-            alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
-        for job_id in alone:
-            before = self._word(job_id)
-            self._ask_one(job_id)
-            # A change that the list did not tell of; if it was only quicker than the list, that costs some requests.
-            self._list_lags |= len(job_ids) > 1 and before not in ("", self._word(job_id))
-
-    def _word(self, job_id: str) -> str:
-        with self._lock:
-            watch = self._watches.get(job_id)
-            return watch.document.word if watch is not None and watch.document is not None else ""
-
-    def _wants_own_query(self, job_id: str) -> bool:
-        with self._lock:
-            watch = self._watches.get(job_id)
-            return watch is not None and watch.rounds % ASK_ITSELF_EVERY == ASK_ITSELF_EVERY - 1
-
-    def _ask_list(self, wanted: set[str]) -> set[str]:
-        """Ask for a list and take in what it says of the wanted jobs; return those it shows."""
-        seen: set[str] = set()
-        oldest = self._oldest(wanted)
-        for page in range(MAX_PAGES):
-            try:
-                documents = self._source.jobs(
-                    limit=PAGE, offset=page * PAGE, tags=[TAG], created_after=oldest, patient=False
-                )
-            except (TransportError, ServerError, RateLimitedError, AuthenticationError, ConfigurationError) as error:
-                self._failed(wanted - seen, error)
-                return wanted
-            except QiskitRuntimeError as error:  # says nothing of the jobs: each is asked for
-                _log.warning("the server's list of jobs is of no use (%s)", error)
-                return seen
-            for document in documents:
-                if document.id in wanted:
-                    seen.add(document.id)
-                    self._take(document)
-            if len(documents) < PAGE or seen == wanted:
-                break
-        return seen
-
-    def _oldest(self, wanted: set[str]) -> str | None:
-        """Return since when the list is wanted: None while nothing is known of one of the jobs."""
-        with self._lock:
-            watches = [self._watches.get(job_id) for job_id in wanted]
-            known = [watch.document.created for watch in watches if watch is not None and watch.document is not None]
-        try:
-            moments = [moment for moment in map(parse_time, known) if moment is not None]
-        except ProtocolError:
-            return None
-        if not moments or len(moments) < len(wanted):
-            return None
-        # A second earlier: nobody says whether the moment itself is after it.
-        return (min(moments) - timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
-
-    def _ask_one(self, job_id: str) -> None:
-        try:
-            document = self._source.job(job_id, patient=False)
-        except QiskitRuntimeError as error:
-            self._failed([job_id], error)
-        else:
-            self._take(document)
-
-    def _take(self, document: JobDocument) -> None:
-        """Put what the server says of a job on the board; what comes after a final status is left out."""
-        with self._lock:
-            watch = self._watches.get(document.id)
-            if watch is None:
-                return
-            watch.times_gone, watch.failed = 0, False
-            known = watch.document
-            if known is not None and known.is_final:
-                return
-            if document.status is None and (known is None or known.word != document.word):
-                _log.warning(
-                    "job %s: status %r is not known to this version; waiting on", document.id, document.word[:60]
-                )
-            watch.heard(document, self._clock.monotonic())
-            watch.answers += 1
-            watch.tell()
-
-    def _failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
-        gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
-        # A sign-in service that is down is an event of the line; a token that it refused is not.
-        for_good = isinstance(error, AuthenticationError | ConfigurationError) and not error.retryable
-        _log.warning("status of %s not known now, will ask again: %s", _names(job_ids), error)
-        with self._lock:
-            for job_id in job_ids:
-                watch = self._watches.get(job_id)
-                if watch is None:
-                    continue
-                watch.answers += 1
-                watch.failed = True
-                watch.times_gone = watch.times_gone + 1 if gone else 0
-                if isinstance(error, RateLimitedError) and error.retry_after is not None:
-                    watch.not_before = self._clock.monotonic() + min(error.retry_after, LONGEST_TOLD_PAUSE)
-                if for_good or watch.times_gone >= CONFIRM_GONE:
-                    watch.error = error
-                watch.tell()
-
-    def _plan_next(self, job_id: str, *, at_once: bool) -> None:
-        watch = self._watches.get(job_id)
+    def _plan_next(self, job_id: str, rest: float, *, at_once: bool) -> None:
+        watch = self._board.watches.get(job_id)
         if watch is None:
             return
         if at_once:
             watch.due = watch.not_before
             return
         watch.rounds += 1
-        pause = watch.next_pause(self._clock.monotonic())
+        pause = max(rest, watch.next_pause(self._clock.monotonic()))
         if watch.failed:
             pass  # the feed tells of changes, not of what a query that failed would have said
         elif self._feed is not None and self._feed.connected:
@@ -402,18 +255,14 @@ class JobMonitor:
     def _feed_state_changed(self) -> None:
         """The feed came or went: what happened around that moment is only found by asking."""
         with self._lock:
-            if not self._watches and self._feed is not None and not self._feed.connected:
+            if not self._board.watches and self._feed is not None and not self._feed.connected:
                 self._idle_until = 0.0  # it only lingers: opened anew, it would start a runtime that was stopped
             self._ask_again()
 
     def _ask_again(self) -> None:
         """Have all jobs asked for now, also those whose query is under way: its answer may be too old."""
         self._times_to_ask_again += 1
-        for watch in self._watches.values():
+        for watch in self._board.watches.values():
             watch.due = watch.not_before
         self._wake.notify()
 
-
-def _names(job_ids: Collection[str]) -> str:
-    first = next(iter(job_ids), "no job")
-    return f"job {first}" if len(job_ids) == 1 else f"{len(job_ids)} jobs ({first}, …)"

@@ -27,6 +27,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds since some moment; never goes back."""
 
+    def processor_time(self) -> float:
+        """Return the seconds of processor time that the calling thread has taken so far."""
+
     def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
 
@@ -40,6 +43,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return `time.monotonic()`."""
         return time.monotonic()
+
+    def processor_time(self) -> float:
+        """Return `time.thread_time()`."""
+        return time.thread_time()
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""

@@ -116,7 +116,7 @@ def test_timeout_zero_asks_even_if_another_thread_waits_for_the_same_job() -> No
         other = threading.Thread(target=first.wait_for_final_state, kwargs={"timeout": 5})
         other.start()
         polled.wait(5)
-        eventually(lambda: client.monitor._watches["j"].answers)  # the answer has been taken in
+        eventually(lambda: client.monitor._board.watches["j"].answers)  # the answer has been taken in
         word = "Completed"
         second.wait_for_final_state(timeout=0)
         other.join(10)

@@ -29,6 +29,7 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now = 1_000.0
+        self.worked = 0.0  # seconds of processor time, which pass by hand only
         self.sleeps: list[float] = []
         self._lock = threading.Lock()
         self._sleepers: dict[threading.Thread, _Sleeper] = {}
@@ -38,6 +39,9 @@ class FakeClock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def processor_time(self) -> float:
+        return self.worked
 
     def advance(self, seconds: float) -> None:
         """Let time pass by hand."""

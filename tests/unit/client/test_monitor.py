@@ -51,6 +51,7 @@ class Server:
         self.created: dict[str, str] = {}
         self.since: list[str | None] = []
         self.expected: float | None = None
+        self.cost = 0.0  # seconds of the asking thread's processor time, a query
         self.started = clock.monotonic()
 
     def queued_until(self, job_id: str, seconds: float, end: str = "Completed") -> None:
@@ -95,6 +96,7 @@ class Server:
         with self._lock:
             now = self._clock.monotonic() - self.started
             self.queries.append((now, what))
+            self._clock.worked += self.cost
             if error := next(self.errors, None):
                 raise error
             return now
@@ -138,6 +140,38 @@ def test_after_five_minutes_a_queued_job_is_asked_for_every_50_seconds_or_more_o
     assert len(late) > 500  # the average of so many is exact to half a second
     assert sum(late) / len(late) >= 50
     assert max(late) <= 60
+
+
+def test_jobs_that_take_long_to_look_at_are_looked_at_more_seldom(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    for number in range(1000):
+        server.queued_until(f"j{number}", HOUR)
+    server.cost = 0.02  # five lists a look, at least: a tenth of a second of work
+    monitor.wait(list(server.status), deadline=Deadline(20, clock))
+    assert clock.worked <= 0.03 * 20 + 0.1  # and the first look
+    server.cost = 0.0
+    queries = len(server.queries)
+    monitor.wait(list(server.status), deadline=Deadline(20, clock))
+    assert len(server.queries) - queries > 1.4 * queries  # what costs nothing is looked at as often as ever
+
+
+def test_a_callers_pause_is_kept_however_long_a_look_takes(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.queued_until("j", 30)
+    server.cost = 1.0
+    monitor.wait(["j"], deadline=Deadline(None, clock), longest_pause=2.0)
+    assert max(pauses(server.times())) <= 2.0
+
+
+def test_more_jobs_than_five_lists_show_are_not_asked_for_one_by_one(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    for number in range(3000):
+        server.queued_until(f"j{number}", HOUR)
+    monitor.wait(list(server.status), deadline=Deadline(20, clock))
+    assert {what for _, what in server.queries} == {"list"}
 
 
 def test_pauses_grow_from_half_a_second_and_differ(server: Server, monitor: JobMonitor, clock: FakeClock) -> None:
