@@ -265,4 +265,3 @@ class JobMonitor:
         for watch in self._board.watches.values():
             watch.due = watch.not_before
         self._wake.notify()
-
