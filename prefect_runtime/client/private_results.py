@@ -136,8 +136,8 @@ class PrivateResult:
         """Delete what has been kept for long enough, of all jobs."""
         for file in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                # The wall clock, as the file's own time is.
-                if time.time() - file.stat().st_mtime > KEPT_SECONDS:
+                # The wall clock, as the file's own time is; of a link its own, not that of what it names.
+                if time.time() - file.lstat().st_mtime > KEPT_SECONDS:
                     file.unlink()
 
 
