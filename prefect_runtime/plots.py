@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 from uuid import UUID
 
+from prefect_runtime.result_page import counts_of
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.logs import get_logger
 
@@ -173,10 +174,10 @@ def _counts(result: Any) -> list[tuple[str, Mapping[str, int]]]:
     if type(result).__name__ != "PrimitiveResult":
         return []
     return [
-        (f"PUB {index}, register {name}", field.get_counts())
+        (f"PUB {index}, register {name}", counts)
         for index, pub in enumerate(result)
         for name, field in pub.data.items()
-        if hasattr(field, "get_counts")
+        if (counts := counts_of(field)) is not None
     ]
 
 

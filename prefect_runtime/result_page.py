@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from prefect_runtime.markdown import bar, table
+from prefect_runtime.wire.plain_values import count_rows
 
 HEADING = "### Result"
 MAX_PUBS, MAX_ROWS, BAR_CHARACTERS = 4, 16, 24
@@ -44,10 +44,17 @@ def _render_pub(index: int, pub: Any) -> str:
     return "\n\n".join([f"**PUB {index}**", *parts])
 
 
-def _render_field(name: str, field: Any) -> str:
+def counts_of(field: Any) -> dict[str, int] | None:
+    """Return the counts of a register, all its sets of parameter values together; None for what is no register."""
     if not hasattr(field, "get_counts"):
+        return None
+    return count_rows(field.array, field.num_bits)
+
+
+def _render_field(name: str, field: Any) -> str:
+    counts = counts_of(field)
+    if counts is None:
         return f"`{name}`: {_describe(field)}"
-    counts: Mapping[str, int] = field.get_counts()
     total = sum(counts.values()) or 1
     highest = max(counts.values(), default=1)
     top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_ROWS]

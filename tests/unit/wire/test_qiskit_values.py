@@ -28,6 +28,7 @@ from qiskit_aer.primitives import EstimatorV2, SamplerV2
 from prefect_runtime.wire import codec
 from prefect_runtime.wire.codec import ResultDecoder, decode, encode_inputs, encode_result
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
+from prefect_runtime.wire.plain_values import count_rows
 
 
 def round_trip(value: Any) -> Any:
@@ -290,3 +291,10 @@ def test_a_circuit_that_promises_too_much_is_refused_before_room_is_made(version
     data[start : start + size] = (2**26).to_bytes(size, "big")
     with pytest.raises(ResultDecodeError, match="cut off" if offset == "circuits" and version >= 16 else "refused"):
         ResultDecoder.decode(json.dumps({"__type__": "QuantumCircuit", "__value__": codec.pack(bytes(data))}))
+
+
+@pytest.mark.parametrize(("shape", "shots", "bits"), [((), 500, 1), ((3, 2), 40, 9), ((2,), 30, 127), ((), 0, 5)])
+def test_samples_are_counted_as_qiskit_counts_them(shape: tuple[int, ...], shots: int, bits: int) -> None:
+    samples = np.random.default_rng(bits).integers(0, 2, (*shape, shots, bits), dtype=np.uint8)
+    register = BitArray.from_bool_array(samples.astype(bool))
+    assert count_rows(register.array, register.num_bits) == register.get_counts()
