@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -29,19 +29,32 @@ LONGEST_FLUSH_SECONDS = 30.0
 
 
 @dataclass(kw_only=True)
+class Place:
+    """Where a card is. Shared by all who write on it, so that one of them makes it and the others find it made.
+
+    Attributes:
+        artifact_id: Its artifact; None before there is one.
+        new: What the artifact is made with, besides what is written on it.
+    """
+
+    artifact_id: UUID | None = None
+    new: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
 class Write:
     """What is to be written of one request.
 
     Attributes:
         key: The request's key.
-        artifact_id: Its card, if there is something to write on it.
+        place: Its card, if there is something to write on it.
         body: Members of the card to write.
         claims: Ids of the variables to remove after that.
         urgent: Others may wait for it, in other processes.
     """
 
     key: str
-    artifact_id: UUID | None
+    place: Place | None
     body: dict[str, Any] = field(repr=False)
     claims: list[str] = field(default_factory=list)
     urgent: bool = False
@@ -74,7 +87,7 @@ class CardWriter:
         with self._changed:
             waiting = self._queue.get(write.key)
             if waiting is not None:
-                waiting.write.artifact_id = write.artifact_id or waiting.write.artifact_id
+                waiting.write.place = write.place or waiting.write.place
                 waiting.write.body.update(write.body)
                 waiting.write.claims += write.claims
                 waiting.write.urgent |= write.urgent
@@ -158,10 +171,19 @@ def _send(pending: _Pending) -> bool:
 
 
 def _write(client: SyncPrefectClient, write: Write) -> None:
-    if write.body and write.artifact_id is not None:
-        patch_card(client, write.artifact_id, write.body)
+    if write.body and write.place is not None:
+        write_card(client, write.place, write.body)
         write.body = {}
     remove_claims(client, write.claims)
+
+
+def write_card(client: SyncPrefectClient, place: Place, body: dict[str, Any]) -> None:
+    """Write on a card, which is made if there is none yet; as `patch_card`, without an event."""
+    if place.artifact_id is not None:
+        patch_card(client, place.artifact_id, body)
+        return
+    made = client.request("POST", "/artifacts/", json={**place.new, **body}).json()
+    place.artifact_id = UUID(made["id"])
 
 
 def patch_card(client: SyncPrefectClient, artifact_id: UUID, body: dict[str, Any]) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 
 from prefect_runtime.artifacts import render_card, split_result
-from prefect_runtime.card_writer import CardWriter, Write, patch_card
+from prefect_runtime.card_writer import CardWriter, Place, Write, write_card
 from prefect_runtime.client.request import Card
 from prefect_runtime.execution import current_execution, is_elsewhere
 from prefect_runtime.prefect_api import prefect_client
@@ -36,13 +35,13 @@ class Known:
     """A card that this process has written or read.
 
     Attributes:
-        artifact_id: Its artifact.
+        place: Its artifact.
         fields: Its record.
         shown: What it shows besides that, and is no part of the record.
         result: The section on the result.
     """
 
-    artifact_id: UUID
+    place: Place
     fields: Mapping[str, str]
     shown: Mapping[str, str] = field(default_factory=dict)
     result: str = ""
@@ -173,9 +172,9 @@ def note_job(
             heard = delivered_to or _current_chain(client)
             added = {"failure_delivered": heard} if delivered else {"on_cancel": "keep"}
             known = replace(known, fields={**known.fields, "job_id": document.id, **added})
-            patch_card(client, known.artifact_id, {**body, "metadata_": dict(known.fields)})
+            write_card(client, known.place, {**body, "metadata_": dict(known.fields)})
         else:
-            memory.writer.put(client, Write(key=key, artifact_id=known.artifact_id, body=body), at_once=is_elsewhere())
+            memory.writer.put(client, Write(key=key, place=known.place, body=body), at_once=is_elsewhere())
     memory.put(key, replace(known, result=result or known.result))
     return to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
 
@@ -200,7 +199,9 @@ def _read_known(client: SyncPrefectClient, key: str) -> Known | None:
     artifact = read_cards(client, [key]).get(key)
     if artifact is None:
         return None
-    return Known(artifact_id=artifact.id, fields=record_of(artifact), result=split_result(str(artifact.data or "")))
+    return Known(
+        place=Place(artifact_id=artifact.id), fields=record_of(artifact), result=split_result(str(artifact.data or ""))
+    )
 
 
 def _job_fields(document: JobDocument, secrets: Sequence[str]) -> dict[str, str]:

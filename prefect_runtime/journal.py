@@ -11,17 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 from prefect.logging import get_run_logger
 
 from prefect_runtime import events
 from prefect_runtime.artifacts import render_card, says_final
-from prefect_runtime.card_writer import Write, patch_card
+from prefect_runtime.card_writer import Place, Write, patch_card, write_card
 from prefect_runtime.cards import (
     Known,
     Memory,
@@ -83,7 +81,7 @@ class PrefectJournal:
         self._memory = memory
         self._block_name = block_name
         self._check = check
-        self._artifact_id: UUID | None = None  # of the card that this submission has written
+        self._place: Place | None = None  # of the request's card, once it has one
         self._number: tuple[str, str, int] | None = None  # which of equal requests this is
         self._explicit = False  # its key was given by the caller: other flow runs may wait for the card
         self._claims = Claims(execution)
@@ -209,10 +207,10 @@ class PrefectJournal:
 
     def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
         """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
-        self._artifact_id = artifact.id
+        self._place = Place(artifact_id=artifact.id)
         fields = record_of(artifact)
         known = self._memory.get(blank.key)
-        if known is not None and known.artifact_id == artifact.id and not fields.get("job_id"):
+        if known is not None and known.place.artifact_id == artifact.id and not fields.get("job_id"):
             fields = dict(known.fields)  # what could not be written down is known to this process
         if fields.get("claim") != self._execution.claim:
             fields["claim"] = self._execution.claim
@@ -223,15 +221,20 @@ class PrefectJournal:
             self.abandon()  # the card speaks for itself
         return card
 
-    def intend(self, card: Card) -> None:
-        """Write the card, before anything is sent.
+    def intend(self, card: Card, *, durably: bool = True) -> None:
+        """Write the card, before anything is sent; or leave that to `acknowledge`, where nobody needs it before.
+
+        That is so where the runtime makes no second job of a key, and nobody else can be at work on the request: not
+        in the flow's own process, right after the claim, with a key that no other flow run has.
 
         Raises:
             SubmissionUnknownError: Another execution has taken us for dead and the request over; nothing is sent.
             RuntimeInvalidStateError: The flow run was cancelled; nothing is sent.
         """
         self._check()
-        self._write_intent(card)
+        if not durably and not self._has_card and not self._explicit and not self._may_have_been_succeeded():
+            return
+        self._write_now(card)
         if self._may_have_been_succeeded():
             self._check_not_succeeded(card)
 
@@ -252,7 +255,8 @@ class PrefectJournal:
             succeeded = self._claims.is_succeeded(client)
             cards = read_all_cards(client, [card.key])
         claim = self._execution.claim
-        taken = any(other.id != self._artifact_id or record_of(other).get("claim") != claim for other in cards)
+        own = self._place.artifact_id if self._place is not None else None
+        taken = any(other.id != own or record_of(other).get("claim") != claim for other in cards)
         if succeeded or taken:
             self._claims.held.clear()  # the successor's to remove, when it has done
             raise SubmissionUnknownError(
@@ -264,39 +268,42 @@ class PrefectJournal:
         fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
         return {**fields, "credentials": self._block_name} if self._block_name else fields
 
-    def _write_intent(self, card: Card) -> None:
-        fields = self._record(card)
-        with prefect_client() as client:
-            if self._artifact_id is not None:
-                patch_card(client, self._artifact_id, _whole_card(fields))
-                return
-            artifact = client.create_artifact(
-                ArtifactCreate(
-                    key=card.key,
-                    type="markdown",
-                    description=f"Job card: {card.program_id} on {card.backend or 'a backend of the runtime'}",
-                    **_whole_card(fields),
-                    flow_run_id=self._execution.flow_run_id,
-                    task_run_id=self._execution.task_run_id,
-                )
+    @property
+    def _has_card(self) -> bool:
+        return self._place is not None and self._place.artifact_id is not None
+
+    def _place_of(self, card: Card) -> Place:
+        if self._place is None:
+            execution = self._execution
+            self._place = Place(
+                new={
+                    "key": card.key,
+                    "type": "markdown",
+                    "description": f"Job card: {card.program_id} on {card.backend or 'a backend of the runtime'}",
+                    "flow_run_id": str(execution.flow_run_id),
+                    "task_run_id": str(execution.task_run_id) if execution.task_run_id is not None else None,
+                }
             )
-            self._artifact_id = artifact.id
+        return self._place
+
+    def _write_now(self, card: Card) -> None:
+        with prefect_client() as client:
+            write_card(client, self._place_of(card), _whole_card(self._record(card)))
 
     def acknowledge(self, card: Card) -> None:
         """Say which job it is: in the log first, which cannot fail, then on the card.
 
         The card is written in the background. Should this process die before that, its successor finds the intent
-        there, and the job by its tag.
+        there, and the job by its tag; or, where there was no need for an intent, is told of the job by the runtime.
         """
         word = "attached to" if card.attached else "submitted"
         get_run_logger().info("Job %s: %s (%s on %s)", card.job_id, word, card.program_id, card.backend or "?")
         made = JobDocument(id=card.job_id, word=word, status=None, program_id=card.program_id, backend=card.backend)
         events.tell("submitted", made, flow_run_id=self._execution.flow_run_id, attached=card.attached)
-        if self._artifact_id is None:  # found at the server by an explicit key: it has no card in this Prefect yet
-            self._write_intent(replace(card, intended_at=card.acknowledged_at))
-        assert self._artifact_id is not None  # noqa: S101 - if it was None, it has just been set
+        if self._explicit and not self._has_card:  # found at the server: it has no card in this Prefect yet
+            self._write_now(replace(card, intended_at=card.acknowledged_at))
         fields = self._record(card)
-        self._memory.put(card.key, Known(artifact_id=self._artifact_id, fields=fields))
+        self._memory.put(card.key, Known(place=self._place_of(card), fields=fields))
         if self._number is not None:  # only now: a task that is retried has to find its own number again
             chain, first_key, number = self._number
             self._memory.took(chain, first_key, number)
@@ -308,13 +315,14 @@ class PrefectJournal:
         claims, self._claims.held = self._claims.held, []
         if body or claims:
             with prefect_client() as client:
-                write = Write(key=key, artifact_id=self._artifact_id, body=body, claims=claims, urgent=urgent)
+                write = Write(key=key, place=self._place, body=body, claims=claims, urgent=urgent)
                 self._memory.writer.put(client, write, at_once=is_elsewhere())
 
     def withdraw(self, card: Card) -> None:
         """Write that the request was provably not taken; best effort: what stays intended is looked for first."""
         try:
-            self._write_intent(replace(card, intended_at="", posts=0))
+            if self._has_card:
+                self._write_now(replace(card, intended_at="", posts=0))
             self.abandon()
         except Exception as error:  # noqa: BLE001 - the refusal itself is what the caller has to hear of
             _log.warning("request %s: its card still says intended (%s)", card.key, type(error).__name__)
@@ -322,7 +330,8 @@ class PrefectJournal:
     def give_up(self, card: Card) -> None:
         """Leave the intent to whoever asks next for the same, in this execution too; best effort."""
         unclaimed = {name: value for name, value in self._record(card).items() if name != "claim"}
-        self._write_later(card.key, _whole_card(unclaimed) if self._artifact_id is not None else {})
+        self._place_of(card)
+        self._write_later(card.key, _whole_card(unclaimed))
 
     def abandon(self) -> None:
         """Remove the claims we hold: of a request that is not ours, or that will not be sent."""

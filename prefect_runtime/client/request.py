@@ -111,8 +111,14 @@ class Journal(Protocol):
             explicit: The caller named the request; then occurrence is always 0.
         """
 
-    def intend(self, card: Card) -> None:
-        """Write, durably, that the request is about to be sent."""
+    def intend(self, card: Card, *, durably: bool = True) -> None:
+        """Write that the request is about to be sent.
+
+        Args:
+            card: The request's card.
+            durably: Before it returns. False where the server makes no second job of the key: then a successor that
+                does not find this loses nothing, and it may be written along with the job's id.
+        """
 
     def acknowledge(self, card: Card) -> None:
         """Write, durably, which job the request has."""
@@ -145,7 +151,7 @@ class NoJournal:
         """Return a blank card."""
         return card_of(0, 0)
 
-    def intend(self, card: Card) -> None:
+    def intend(self, card: Card, *, durably: bool = True) -> None:
         """Nothing is kept."""
 
     def acknowledge(self, card: Card) -> None:

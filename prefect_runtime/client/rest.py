@@ -73,6 +73,11 @@ class RuntimeClient(JobCalls, BackendCalls, ProgramCalls, SessionCalls):
         return self.credentials.channel == "local"
 
     @property
+    def knows_keys(self) -> bool:
+        """True where the server makes no second job of a request's key (local/job_routes.py: 409, with the first's)."""
+        return self.credentials.channel == "local"
+
+    @property
     def counts_usage(self) -> bool:
         """True where jobs are charged by the second, and instances may have a limit."""
         return self.credentials.channel == "ibm_quantum_platform"

@@ -169,7 +169,7 @@ class _Submission:
                 notes=prepared.notes,
                 posts=card.posts + 1,
             )
-            self.or_abandon(partial(self._journal.intend, card))
+            self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))
             try:
                 job_id = self._post(card, prepared)
             except JobExistsError as taken:
@@ -217,7 +217,7 @@ class _Submission:
         while True:
             if client.pace.turn(patience, per_minute=self._per_minute) > 0:
                 card = replace(card, intended_at=now())  # the settling time starts anew
-                self.or_abandon(partial(self._journal.intend, card))
+                self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))
             sent_at = client.clock.monotonic()
             try:
                 job_id = _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock))

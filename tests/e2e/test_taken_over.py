@@ -14,7 +14,8 @@ from prefect.client.orchestration import get_client
 from prefect.logging import disable_run_logger
 from prefect.states import Running
 
-from prefect_runtime.cards import Memory
+from prefect_runtime import journal
+from prefect_runtime.cards import Memory, read_all_cards, record_of
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
@@ -52,8 +53,8 @@ def journal_of(server_url: str, prefect_settings: None) -> Iterator[JournalOf]:
 
     with disable_run_logger():
         yield journal_of
-    for journal in journals:
-        journal.abandon()
+    for one in journals:
+        one.abandon()
 
 
 @pytest.fixture
@@ -152,3 +153,58 @@ def test_a_withdrawn_request_keeps_its_number_for_the_next_equal_one(
     written_down()
     assert second.look_up(card_of, explicit=False).key == card.key
     second.abandon()
+
+
+@pytest.fixture
+def in_the_flows_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the journals believe that their flow runs in this process, and none of it is over before they are."""
+    monkeypatch.setattr(journal, "is_elsewhere", lambda: False)
+
+
+def cards_of(card: Card) -> list[dict[str, str]]:
+    """The records of a request's cards, as Prefect has them."""
+    with get_client(sync_client=True) as client:
+        return [record_of(one) for one in read_all_cards(client, [card.key])]
+
+
+@pytest.mark.usefixtures("in_the_flows_process")
+def test_where_the_runtime_makes_no_second_job_the_card_is_written_with_the_job(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    mine = journal_of("1:10.0")
+    card = mine.look_up(card_of, explicit=False)
+    mine.intend(intended(card), durably=False)
+    assert cards_of(card) == []
+    assert len(claims_of(card)) == 1, "the claim stays until there is a card"
+    mine.acknowledge(known(card))
+    written_down()
+    (record,) = cards_of(card)
+    assert (record["job_id"], bool(record["intended_at"])) == ("job-1", True)
+    assert claims_of(card) == []
+
+
+@pytest.mark.usefixtures("in_the_flows_process")
+def test_an_explicit_key_and_a_process_that_took_its_time_have_their_intent_written_first(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = journal_of("1:10.0")
+    card = named.look_up(card_of, explicit=True)
+    named.intend(intended(card), durably=False)
+    assert len(cards_of(card)) == 1
+    slow = journal_of("1:10.0")
+    other = slow.look_up(lambda occurrence, generation: card_of(occurrence + 1, generation), explicit=False)
+    monkeypatch.setattr(journal, "SUCCEEDED_AFTER_SECONDS", 0.0)
+    slow.intend(intended(other), durably=False)
+    assert len(cards_of(other)) == 1
+
+
+@pytest.mark.usefixtures("in_the_flows_process")
+def test_a_request_that_was_refused_before_it_had_a_card_leaves_nothing(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    first = journal_of("1:10.0")
+    card = intended(first.look_up(card_of, explicit=False))
+    first.intend(card, durably=False)
+    first.withdraw(card)
+    written_down()
+    assert (cards_of(card), claims_of(card)) == ([], [])

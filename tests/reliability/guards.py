@@ -132,7 +132,7 @@ GUARDS = [
           "if False:", _Q + "test_settings_of_a_class_that_is_not_in_the_table_stay_a_dict"),
     # Submission
     Guard("nothing is sent without a card", "client/submission.py",
-          "self.or_abandon(partial(self._journal.intend, card))\n            try:", "try:",
+          "self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))\n            try:", "try:",
           _S + "test_nothing_is_sent_if_the_intent_cannot_be_written"),
     Guard("a known job is not sent again", "client/submission.py", "if card.job_id:", "if False:",
           _S + "test_nothing_is_sent_for_a_card_that_has_its_job"),

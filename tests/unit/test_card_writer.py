@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from prefect_runtime import card_writer
-from prefect_runtime.card_writer import CardWriter, Write
+from prefect_runtime.card_writer import CardWriter, Place, Write
+
+MADE = uuid4()
 
 
 class Api:
@@ -25,6 +27,7 @@ class Api:
         self.go_on = threading.Event()
         self.go_on.set()
         self.missing: set[str] = set()
+        self.refuses_cards = False
 
     def __enter__(self) -> Api:
         self.open += 1
@@ -33,15 +36,25 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self.open -= 1
 
-    def request(self, method: str, path: str, *, path_params: dict[str, Any], json: Any = None) -> None:
+    def request(self, method: str, path: str, *, path_params: dict[str, Any] | None = None, json: Any = None) -> Any:
         assert self.open > 0
+        if method == "POST":
+            return self.make(path, dict(json))
         if method == "DELETE":
             self.remove(path, path_params["id"])
-            return
+            return None
         assert (method, path) == ("PATCH", "/artifacts/{id}")
         self.entered.set()
         assert self.go_on.wait(5)
         self.calls.append(("card", dict(json)))
+        return None
+
+    def make(self, path: str, card: dict[str, Any]) -> httpx.Response:
+        assert path == "/artifacts/"
+        if self.refuses_cards:
+            raise httpx.ConnectError("not there")
+        self.calls.append(("new card", card))
+        return httpx.Response(201, json={"id": str(MADE)})
 
     def remove(self, path: str, claim: str) -> None:
         assert path == "/variables/{id}"
@@ -53,7 +66,7 @@ class Api:
 
 def write(key: str, claims: tuple[str, ...] = (), **body: str) -> Write:
     """A write for a card of its own."""
-    return Write(key=key, artifact_id=uuid4(), body=dict(body), claims=list(claims))
+    return Write(key=key, place=Place(artifact_id=uuid4()), body=dict(body), claims=list(claims))
 
 
 def test_a_claim_is_removed_after_its_card_was_written_and_the_client_is_given_back() -> None:
@@ -84,6 +97,30 @@ def test_what_comes_while_another_is_under_way_is_sent_once_and_in_order() -> No
     assert api.open == 0
 
 
+def test_a_card_is_made_once_whoever_writes_on_it_next() -> None:
+    api, writer, place = Api(), CardWriter(), Place(new={"key": "a"})
+    for number in range(2):
+        writer.put(api, Write(key="a", place=place, body={"data": str(number)}))  # type: ignore[arg-type]
+        writer.flush(["a"])
+    assert api.calls == [("new card", {"key": "a", "data": "0"}), ("card", {"data": "1"})]
+    assert place.artifact_id == MADE
+
+
+def test_a_card_that_could_not_be_made_is_made_by_the_next_write_and_keeps_its_claim_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api, writer, place = Api(), CardWriter(), Place(new={"key": "a"})
+    monkeypatch.setattr(card_writer, "get_client", lambda **_: api)
+    api.refuses_cards = True
+    writer.put(api, Write(key="a", place=place, body={"data": "0"}, claims=["a"]))  # type: ignore[arg-type]
+    writer.flush(["a"])
+    api.refuses_cards = False
+    assert (api.calls, place.artifact_id) == ([], None)
+    writer.put(api, Write(key="a", place=place, body={"data": "1"}))  # type: ignore[arg-type]
+    writer.flush(["a"])
+    assert api.calls == [("new card", {"key": "a", "data": "1"})]
+
+
 def test_what_follows_in_a_moment_is_sent_with_the_first() -> None:
     api, writer = Api(), CardWriter()
     for number in range(5):
@@ -104,7 +141,7 @@ def test_what_other_processes_wait_for_does_not_linger(monkeypatch: pytest.Monke
     api, writer = Api(), CardWriter()
     writer.put(api, write("a", data="x"))  # type: ignore[arg-type]
     assert not api.entered.wait(0.1)
-    writer.put(api, Write(key="b", artifact_id=None, body={}, claims=["b"], urgent=True))  # type: ignore[arg-type]
+    writer.put(api, Write(key="b", place=None, body={}, claims=["b"], urgent=True))  # type: ignore[arg-type]
     assert api.entered.wait(5)
     writer.flush(["a", "b"])
     assert api.calls == [("card", {"data": "x"}), ("claim", "b")]
@@ -125,7 +162,7 @@ def test_flush_waits_for_the_requests_it_is_asked_about_only() -> None:
 def test_a_claim_that_is_gone_already_keeps_no_other() -> None:
     api, writer = Api(), CardWriter()
     api.missing = {"a"}
-    writer.put(api, Write(key="a", artifact_id=None, body={}, claims=["a-2", "a"]))  # type: ignore[arg-type]
+    writer.put(api, Write(key="a", place=None, body={}, claims=["a-2", "a"]))  # type: ignore[arg-type]
     writer.flush(["a"])
     assert api.calls == [("claim", "a"), ("claim", "a-2")]
 
@@ -147,7 +184,7 @@ def test_where_no_thread_can_be_started_the_caller_writes(monkeypatch: pytest.Mo
 ENDS_AT_ONCE = """
 import time
 from uuid import uuid4
-from prefect_runtime.card_writer import CardWriter, Write
+from prefect_runtime.card_writer import CardWriter, Place, Write
 
 class Api:
     def __enter__(self): return self
@@ -158,7 +195,7 @@ class Api:
 
 writer = CardWriter()
 for key in ("a", "b"):
-    writer.put(Api(), Write(key=key, artifact_id=uuid4(), body={"data": key}))
+    writer.put(Api(), Write(key=key, place=Place(artifact_id=uuid4()), body={"data": key}))
 """
 
 

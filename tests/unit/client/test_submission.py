@@ -48,6 +48,7 @@ class Server:
     def __init__(self, clock: FakeClock, credentials: Credentials = PLATFORM) -> None:
         self.clock = clock
         self.credentials = credentials
+        self.knows_keys = credentials.channel == "local"
         self.pace = Pace(clock)
         self.found: list[dict[str, Any]] = []
         self.posts: list[dict[str, Any]] = []
@@ -103,6 +104,7 @@ class Journal(NoJournal):
         self.fail = fail
         self.intents: list[Card] = []
         self.acknowledged: list[Card] = []
+        self.durably: list[bool] = []
 
     def scope(self) -> str:
         return "flow-run-1"
@@ -113,10 +115,11 @@ class Journal(NoJournal):
     def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
         return self.card or card_of(0, 0)
 
-    def intend(self, card: Card) -> None:
+    def intend(self, card: Card, *, durably: bool = True) -> None:
         if self.fail:
             raise self.fail
         self.intents.append(card)
+        self.durably.append(durably)
 
     def acknowledge(self, card: Card) -> None:
         self.acknowledged.append(card)
@@ -207,6 +210,15 @@ def test_equal_requests_have_equal_keys_and_others_have_others(server: Server) -
 
 
 # What is never sent
+
+
+@pytest.mark.parametrize(("credentials", "durably"), [(PLATFORM, True), (CLASSIC, True), (LOCAL, False)])
+def test_the_intent_may_be_written_later_only_where_the_server_makes_no_second_job_of_a_key(
+    credentials: Credentials, durably: bool, clock: FakeClock
+) -> None:
+    journal = Journal()
+    send(Server(clock, credentials), journal=journal)
+    assert journal.durably == [durably]
 
 
 def test_nothing_is_sent_if_the_intent_cannot_be_written(server: Server) -> None:
