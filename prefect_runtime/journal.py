@@ -31,7 +31,7 @@ from prefect_runtime.cards import (
 )
 from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
-from prefect_runtime.client.submission import conflict
+from prefect_runtime.client.settling import conflict
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_runtime.cli.output import add_rows, plain, table
-from prefect_runtime.client.submission import FINGERPRINT_TAG_PREFIX, RUN_TAG_PREFIX
+from prefect_runtime.client.duplicates import FINGERPRINT_TAG_PREFIX
+from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.models import KEY_PREFIX, TAG, JobDocument, JobStatus, parse_time
 from prefect_runtime.wire.redaction import clean

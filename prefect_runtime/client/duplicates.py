@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prefect_runtime.client.request import Card, Journal
 from prefect_runtime.client.rest import RuntimeClient
@@ -12,10 +12,30 @@ from prefect_runtime.wire.models import JobDocument, JobStatus
 
 _log = get_logger(__name__)
 
+FINGERPRINT_TAG_PREFIX = "prt-fp-"
+PAGE, MAX_PAGES = 200, 50
+
+
+def fingerprint_tag(card: Card) -> str:
+    """Return the tag that tells requests with the same explicit key apart."""
+    return f"{FINGERPRINT_TAG_PREFIX}{card.fingerprint[:40]}"
+
+
+def tagged(client: RuntimeClient, tag: str, *, pending: bool | None = None) -> Iterator[JobDocument]:
+    """Give the jobs that carry a tag, newest first, also of a server that does not know the filter.
+
+    Whoever does something to them that takes them off the list collects all of them first.
+    """
+    for page in range(MAX_PAGES):
+        jobs = client.jobs(limit=PAGE, offset=page * PAGE, pending=pending, tags=[tag])
+        yield from (job for job in jobs if tag in job.tags)
+        if len(jobs) < PAGE:
+            return
+
 
 def jobs_of(client: RuntimeClient, key: str) -> list[JobDocument]:
     """Return the jobs that carry a request's key, newest first."""
-    return [job for job in client.jobs(tags=[key]) if key in job.tags]
+    return list(tagged(client, key))
 
 
 def sweep(client: RuntimeClient, journal: Journal, card: Card) -> None:
@@ -24,7 +44,7 @@ def sweep(client: RuntimeClient, journal: Journal, card: Card) -> None:
     Raises nothing: the result is there, and a look that fails must not keep it from its owner.
     """
     try:
-        matches = jobs_of(client, card.key)
+        matches = [job for job in jobs_of(client, card.key) if _may_be_of(card, job)]
     except QiskitRuntimeError as error:
         _log.warning("request %s: could not look for duplicates (%s)", card.key, error)
         return
@@ -53,6 +73,12 @@ def settle_duplicates(
             _cancel_duplicate(client, job)
         journal.report_duplicates(card, kept.id, ids)
     return kept
+
+
+def _may_be_of(card: Card, job: JobDocument) -> bool:
+    """Tell whether a job with the card's key is of its request: an explicit key may have been given to two."""
+    marks = [tag for tag in job.tags if tag.startswith(FINGERPRINT_TAG_PREFIX)]
+    return not marks or (bool(card.fingerprint) and fingerprint_tag(card) in marks)
 
 
 def _cancel_duplicate(client: RuntimeClient, job: JobDocument) -> None:

@@ -16,15 +16,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.duplicates import jobs_of, settle_duplicates
+from prefect_runtime.client.duplicates import fingerprint_tag
 from prefect_runtime.client.fingerprint import fingerprint, request_key
 from prefect_runtime.client.request import Card, Journal, Prepared, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy
+from prefect_runtime.client.settling import POST_TIMES, SETTLE_SECONDS, Settling, conflict
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ConnectFailedError,
-    IdempotencyConflictError,
     JobExistsError,
     ProtocolError,
     QiskitRuntimeError,
@@ -33,24 +33,16 @@ from prefect_runtime.wire.errors import (
     SubmissionUnknownError,
 )
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import TAG, JobDocument, parse_time
+from prefect_runtime.wire.models import TAG, JobDocument
 
 _log = get_logger(__name__)
 
 T = TypeVar("T")
 
 RUN_TAG_PREFIX = "prt-run-"
-FINGERPRINT_TAG_PREFIX = "prt-fp-"
-POST_TIMES = 2.0  # a job request may take so many times as long as another request
 UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large request may take
-LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
-LOOK_UPS_AT_LEAST = 10  # within the settling time: a short one is not over before the first pause
-CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
 RATE_LIMIT_TIMES = 120.0  # so many times as long as a request may take, a job waits for its turn at one that says 429
 MAX_POSTS = 3  # the first, and two after an absence was proved
-SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
-"""How long after the intent a job may still turn up in the server's list. No promise of IBM's is known: measured values
-of gateways' buffering and list lag stay below 300 s; the embedded runtime lists what it has."""
 
 
 def submit(
@@ -85,11 +77,11 @@ def submit(
         _log.info("job %s: found on its card, nothing is sent", card.job_id)
         client.job(card.job_id)  # 404: an error, not a reason to start again
         return card
-    submission = _Submission(request, client, journal, settle, jobs_per_minute)
+    settling = Settling(request, client, journal, settle)
+    submission = _Submission(request, client, journal, settling, jobs_per_minute)
     first_use = not card.intended_at
     if explicit or not first_use:
-        look = partial(submission.look, card, first_use=first_use)
-        found = submission.or_abandon(look)
+        found = submission.or_abandon(partial(settling.look, card, first_use=first_use))
         if found is not None:
             return submission.attach(card, found)
     return submission.create(card, submission.or_abandon(prepare))
@@ -151,12 +143,12 @@ class _Submission:
     """The steps that talk to the server."""
 
     def __init__(
-        self, request: Request, client: RuntimeClient, journal: Journal, settle: float, per_minute: float | None
+        self, request: Request, client: RuntimeClient, journal: Journal, settling: Settling, per_minute: float | None
     ) -> None:
         self._request = request
         self._client = client
         self._journal = journal
-        self._settle_seconds = settle
+        self._settling = settling
         self._per_minute = per_minute
 
     def create(self, card: Card, prepared: Prepared) -> Card:
@@ -172,24 +164,47 @@ class _Submission:
             self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))
             try:
                 job_id = self._post(card, prepared)
+            except SubmissionUnknownError:
+                raise  # somebody else has taken the request over: the card is theirs
             except JobExistsError as taken:
-                return self.attach(card, self._check_same_request(card, self._client.job(taken.job_id or "")))
+                job = self._or_give_up(card, partial(self._client.job, taken.job_id or ""))
+                if not self._settling.is_same_request(card, job):
+                    self._not_taken(card)
+                    raise conflict(card, job.id) from None
+                return self.attach(card, job)
             except (AnswerLostError, ServerError, ProtocolError) as ambiguous:
                 if self._is_full(ambiguous):
-                    if card.posts == 1:
-                        self._journal.withdraw(card)
+                    self._not_taken(card)
                     raise
                 _log.warning("request %s: it is not known whether the job was made (%s)", card.key, ambiguous)
-                found = self.settle(card, 0.0)
+                found = self._or_give_up(card, partial(self._settling.settle, card, 0.0))
                 if found is not None:
                     return self.attach(card, found)
                 continue  # proved absent: the same request, the same key
-            except QiskitRuntimeError:  # provably not taken: the card must not say otherwise
-                if card.posts == 1:
-                    self._journal.withdraw(card)
+            except QiskitRuntimeError:
+                self._not_taken(card)
                 raise
             return self._acknowledge(card, job_id)
-        raise self._given_up(card, f"{MAX_POSTS} requests were lost, each was looked for and not found") from None
+        raise self._settling.given_up(
+            card, f"{MAX_POSTS} requests were lost, each was looked for and not found"
+        ) from None
+
+    def _not_taken(self, card: Card) -> None:
+        """Say that the request was provably refused; after others that were lost, the next who asks looks for those."""
+        if card.posts == 1:
+            self._journal.withdraw(card)
+        else:
+            self._journal.give_up(card)
+
+    def _or_give_up(self, card: Card, step: Callable[[], T]) -> T:
+        """Do a step after a request of which it is not known what became; if it fails, leave that to who asks next."""
+        try:
+            return step()
+        except SubmissionUnknownError:
+            raise  # it was given up already
+        except QiskitRuntimeError:
+            self._journal.give_up(card)
+            raise
 
     def _is_full(self, error: QiskitRuntimeError) -> bool:
         """Tell the embedded runtime's full disk: it keeps nothing of a request that it refuses so (local/disk.py)."""
@@ -246,80 +261,8 @@ class _Submission:
         if run := self._journal.run_tag():
             tags.append(f"{RUN_TAG_PREFIX}{run}")
         if self._request.idempotency_key is not None:
-            tags.append(_fingerprint_tag(card))
+            tags.append(fingerprint_tag(card))
         return [*tags, *self._request.tags]
-
-    def look_at_server(self, card: Card) -> JobDocument | None:
-        """Return the job that carries the card's key, or None. Checks every match itself: a server may ignore filters.
-
-        Raises:
-            IdempotencyConflictError: There is one, of another request.
-        """
-        matches = jobs_of(self._client, card.key)
-        if not matches:
-            return None
-        self._check_same_request(card, matches[0])
-        return settle_duplicates(self._client, self._journal, card, matches)
-
-    def _check_same_request(self, card: Card, job: JobDocument) -> JobDocument:
-        """Return a job that has our key, if it is our request's: an explicit key may have been used for another."""
-        if self._request.idempotency_key is not None and _fingerprint_tag(card) not in job.tags:
-            raise conflict(card, job.id)
-        return job
-
-    def look(self, card: Card, *, first_use: bool) -> JobDocument | None:
-        """Return the job of a request that was sent, or named, before; None if it has none."""
-        return self.look_at_server(card) if first_use else self.settle(card, self.seconds_since(card))
-
-    def seconds_since(self, card: Card) -> float:
-        """Return for how long a request that another process has sent can be over at least.
-
-        Only the moment of its intent is known; the request itself may have taken its whole time after that.
-        """
-        intended = parse_time(card.intended_at) or datetime.now(UTC)
-        age = (datetime.now(UTC) - intended).total_seconds()
-        return max(0.0, age - POST_TIMES * self._client.request_timeout)
-
-    def settle(self, card: Card, age: float) -> JobDocument | None:
-        """Look for an ambiguous job until it turns up or its absence is proved (None).
-
-        Args:
-            card: The request's card.
-            age: Seconds since the request was over. The settling time counts from there, not from the intent: a slow
-                request may be taken long after that.
-
-        Raises:
-            SubmissionUnknownError: Neither can be had.
-        """
-        deadline = Deadline(max(0.0, self._settle_seconds - age), self._client.clock)
-        # Once the settling time is over, one clean answer says as much as the last of several that span it.
-        needed = 1 if deadline.expired else CLEAN_LOOK_UPS
-        clean = looks = 0
-        while True:
-            over = deadline.expired
-            answered = True
-            try:
-                found = self.look_at_server(card)
-            except IdempotencyConflictError:
-                raise
-            except QiskitRuntimeError as error:
-                _log.warning("request %s: could not look for its job (%s)", card.key, error)
-                found, answered = None, False
-            if found is not None:
-                return found
-            clean += answered
-            # Of a successor little of the settling time may be left, too little for the answers it needs.
-            if over and (clean >= needed or not answered):
-                break
-            pause = min(LOOK_UP_PAUSES[min(looks, len(LOOK_UP_PAUSES) - 1)], self._settle_seconds / LOOK_UPS_AT_LEAST)
-            looks += 1
-            self._client.clock.sleep(pause if over else min(pause, deadline.remaining()))
-        if not answered:
-            raise self._given_up(card, "the server could not be asked often enough") from None
-        if self._client.credentials.channel == "classic":
-            # Not every classic server stores tags: an empty answer of one that does not proves nothing.
-            raise self._given_up(card, "this server may not keep tags, so its silence proves nothing") from None
-        return None
 
     def attach(self, card: Card, job: JobDocument) -> Card:
         """Write down a job that was found."""
@@ -331,29 +274,6 @@ class _Submission:
         self._journal.acknowledge(known)
         return known
 
-    def _given_up(self, card: Card, why: str) -> SubmissionUnknownError:
-        """Leave the request to whoever asks for it next, and return the error that says so."""
-        self._journal.give_up(card)
-        return SubmissionUnknownError(
-            f"Request {card.key}: the answer was lost and it cannot be proved whether its job exists: {why}. "
-            "Run the same request again to look for it again, or look for a job with this tag.",
-            key=card.key,
-        )
-
 
 # No connection proves that nothing was taken; of all other errors only 429 does.
 _UNREACHABLE = RetryPolicy(attempts=8, first=0.3, cap=8.0, on=(ConnectFailedError,))
-
-
-def _fingerprint_tag(card: Card) -> str:
-    return f"{FINGERPRINT_TAG_PREFIX}{card.fingerprint[:40]}"
-
-
-def conflict(card: Card, job_id: str) -> IdempotencyConflictError:
-    """Return the error for an idempotency key that names another request."""
-    return IdempotencyConflictError(
-        f"The idempotency key already names another request, with job {job_id}: same key, other inputs or options. "
-        "Use another key for another request. Nothing was sent.",
-        key=card.key,
-        job_id=job_id,
-    )

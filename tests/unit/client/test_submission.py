@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefect_runtime.client import submission
+from prefect_runtime.client import settling
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.request import Card, NoJournal, Prepared, Request
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.submission import submit
+from prefect_runtime.client.submission import now, submit
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,
@@ -229,7 +229,7 @@ def test_nothing_is_sent_if_the_intent_cannot_be_written(server: Server) -> None
 
 def test_nothing_is_sent_for_a_card_that_has_its_job(server: Server) -> None:
     server.has("j9", ["k"])
-    journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", job_id="j9", intended_at=submission.now()))
+    journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", job_id="j9", intended_at=now()))
     assert send(server, journal=journal) == "j9"
     server.found.clear()
     with pytest.raises(RuntimeJobNotFound):
@@ -239,7 +239,7 @@ def test_nothing_is_sent_for_a_card_that_has_its_job(server: Server) -> None:
 
 def test_nothing_is_prepared_for_a_job_that_is_there(server: Server) -> None:
     server.has("j9", ["k", "prt-fp-f"])
-    journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", intended_at=submission.now()))
+    journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", intended_at=now()))
 
     def prepare() -> Prepared:
         raise AssertionError("transpiled for nothing")
@@ -252,7 +252,7 @@ def test_nothing_is_prepared_for_a_job_that_is_there(server: Server) -> None:
 def test_a_successor_proves_a_job_absent_however_little_of_the_settling_time_is_left(
     server: Server, left: float
 ) -> None:
-    sent = datetime.now(UTC) - timedelta(seconds=submission.POST_TIMES * server.request_timeout + 300 - left)
+    sent = datetime.now(UTC) - timedelta(seconds=(1 + settling.POST_TIMES) * server.request_timeout + 300 - left)
     journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", intended_at=sent.isoformat(), posts=1))
     assert send(server, journal=journal, settle=300) == "j1"
     assert len(server.posts) == 1
