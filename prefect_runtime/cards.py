@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import Artifact
 from prefect_runtime.artifacts import render_card, split_result
 from prefect_runtime.card_writer import CardWriter, Place, Write, write_card
 from prefect_runtime.client.request import Card
-from prefect_runtime.execution import current_execution, is_elsewhere
+from prefect_runtime.execution import Execution, current_execution, is_elsewhere, root_of
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 from prefect_runtime.wire.redaction import clean
@@ -88,13 +88,23 @@ def read_all_cards(client: SyncPrefectClient, keys: list[str]) -> list[Artifact]
 
 
 def read_cards(client: SyncPrefectClient, keys: list[str]) -> dict[str, Artifact]:
-    """Return the cards of these requests, by key."""
-    return {artifact.key: artifact for artifact in read_all_cards(client, keys) if artifact.key}
+    """Return the cards of these requests, by key; of two that a takeover has left, the one that knows more."""
+
+    def knows(card: Artifact) -> tuple[bool, bool, str]:
+        fields = record_of(card)
+        return bool(fields.get("job_id")), bool(fields.get("intended_at")), str(card.created)
+
+    return {card.key: card for card in sorted(read_all_cards(client, keys), key=knows) if card.key}
 
 
 def record_of(artifact: Artifact | None) -> dict[str, str]:
     """Return a card's record, to be changed freely; empty if there is no card."""
     return dict(artifact.metadata_ or {}) if artifact is not None else {}
+
+
+def owner_fields(execution: Execution, writer: str) -> dict[str, str]:
+    """Return what a record says of whose it is: the task run, who acts for it, and the outermost flow run."""
+    return {"claim": execution.claim, "writer": writer, "root_run": execution.root_run_id}
 
 
 def to_fields(card: Card) -> dict[str, str]:
@@ -169,14 +179,21 @@ def note_job(
         fields = {**known.fields, **known.shown, **_job_fields(document, secrets)}
         body: dict[str, object] = {"data": render_card(fields, result or known.result)}
         if to_record:
-            heard = delivered_to or _current_chain(client)
-            added = {"failure_delivered": heard} if delivered else {"on_cancel": "keep"}
+            added = (
+                _delivered(known.fields, delivered_to or _current_chain(client)) if delivered else {"on_cancel": "keep"}
+            )
             known = replace(known, fields={**known.fields, "job_id": document.id, **added})
             write_card(client, known.place, {**body, "metadata_": dict(known.fields)})
         else:
             memory.writer.put(client, Write(key=key, place=known.place, body=body), at_once=is_elsewhere())
     memory.put(key, replace(known, result=result or known.result))
     return to_card(known.fields, Card(key=key, fingerprint="", program_id=document.program_id))
+
+
+def _delivered(fields: Mapping[str, str], heard: str) -> dict[str, str]:
+    """Return who was told of a failure: the card's own flow run, if it was, whoever else looks later."""
+    own, told = (root_of(fields.get(name, "")) for name in ("claim", "failure_delivered"))
+    return {} if told and told == own != root_of(heard) else {"failure_delivered": heard}
 
 
 def _current_chain(client: SyncPrefectClient) -> str:

@@ -37,6 +37,7 @@ class Claims:
         held: Ids of the variables to remove when the card speaks for itself, from the end: the oldest goes first, so
             that there never is a gap for somebody to slip into. By id: a name may be somebody else's by then.
         taken_at: When the claim was granted, in seconds of the monotonic clock.
+        found: It was there already, made by the same task run: of an earlier try of its, or of one still at work.
     """
 
     def __init__(self, execution: Execution) -> None:
@@ -44,6 +45,7 @@ class Claims:
         self.key = ""
         self.held: list[str] = []
         self.taken_at = 0.0
+        self.found = False
         self._successor = ""
 
     def take(self, client: SyncPrefectClient, key: str) -> str | None:
@@ -63,8 +65,9 @@ class Claims:
             except ObjectAlreadyExists:
                 there = client.read_variable_by_name(name)
             else:
-                if dead and client.read_variable_by_name(dead[-1].name) is None:
-                    # Its other successor has gone meanwhile, and both claims with it: the first name is free again.
+                if dead and not self._is_there(client, dead[-1]):
+                    # Its other successor has gone meanwhile, and both claims with it: the first name is free again,
+                    # or somebody else's.
                     remove_claims(client, [str(made.id)])
                     return ""
                 self._hold(value, [str(claim.id) for claim in (made, *reversed(dead))])
@@ -72,12 +75,18 @@ class Claims:
             if there is None or not isinstance(there.value, dict):
                 return ""  # removed just now: there is a card
             if there.value.get("claim") == execution.claim:
+                self.found = True
                 self._hold(there.value, [str(there.id)])
                 return None
             if not self._is_dead(client, there.value):
                 return str(there.value.get("claim"))
             dead.append(there)
             name = _successor_name(key, there.value)
+
+    @staticmethod
+    def _is_there(client: SyncPrefectClient, claim: Variable) -> bool:
+        now = client.read_variable_by_name(claim.name)
+        return now is not None and now.id == claim.id
 
     def _hold(self, value: Mapping[str, Any], ids: list[str]) -> None:
         self.held += ids

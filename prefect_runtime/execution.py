@@ -67,8 +67,11 @@ class Execution:
         An earlier try of a task is not: what it has submitted may still be at work.
         """
         root = claim.partition("|")[0].split("/")[0]
-        same_root = root.partition(":")[0] == self.chain.partition(":")[0]
-        return same_root and self.is_later_than(root)
+        return self.is_of_same_run(root) and self.is_later_than(root)
+
+    def is_of_same_run(self, chain: str) -> bool:
+        """True if a chain is of an execution of the same outermost flow run."""
+        return root_of(chain) == root_of(self.chain)
 
     def is_later_than(self, chain: str) -> bool:
         """True if this execution is another, later one than that of the chain.
@@ -111,6 +114,11 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
         root_run_id=str(lineage[0].id),
         chain="/".join(_link(run) for run in _with_enclosing_tasks(lineage, task)),
     )
+
+
+def root_of(chain: str) -> str:
+    """Return the outermost flow run of a chain, or of a claim that begins with one."""
+    return chain.partition(":")[0]
 
 
 def is_elsewhere() -> bool:

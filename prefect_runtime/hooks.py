@@ -26,12 +26,15 @@ from prefect_runtime import cards
 from prefect_runtime.blocks.credentials import load_credentials
 from prefect_runtime.cards import Memory, record_of
 from prefect_runtime.client import RuntimeService
+from prefect_runtime.client.discovery import find
+from prefect_runtime.client.duplicates import tagged
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
 from prefect_runtime.flow_watch import each_at_once
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.session_cards import close_left, open_sessions
 from prefect_runtime.tasks.cancellation import cancel_and_read_back, has_failed
+from prefect_runtime.wire.environment import home
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 
@@ -59,7 +62,7 @@ def cancel_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
     with prefect_client() as client:
         root = lineage_of(client, flow_run)[0][0]
         records = [record for record in _records(client, _with_subflows(client, flow_run.id)) if record.get("key")]
-        for name in sorted({record.get("credentials", "") for record in records}):
+        for name in sorted({record.get("credentials", "") for record in records} | _without_cards()):
             own = [record for record in records if record.get("credentials", "") == name]
             if not name:
                 _say_unreachable(own, "their credentials were never saved as a block", logger)
@@ -72,6 +75,17 @@ def cancel_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
                         _close_sessions(client, service, root.id, logger)
             except QiskitRuntimeError as error:
                 _say_unreachable(own, str(error), logger)
+
+
+def _without_cards() -> set[str]:
+    """Return the credentials of jobs that may have no card: the embedded runtime's, which come with their ids.
+
+    Only if it is running: it is not to be started for that.
+    """
+    try:
+        return {"local"} if find(home()) is not None else set()
+    except QiskitRuntimeError:
+        return set()
 
 
 def _close_sessions(client: SyncPrefectClient, service: RuntimeService, flow_run_id: UUID, logger: Logger) -> None:
@@ -146,7 +160,9 @@ class _Cancelling:
     def _unfinished(self) -> list[JobDocument]:
         """Return the jobs to cancel: those of the cards, and those that carry the tag, whose id no card has yet."""
         by_key = {record["key"]: record for record in self.records}
-        found = {job.id: job for job in self._tagged() if self.everything or _key_of(job) in by_key}
+        own_tag = f"{RUN_TAG_PREFIX}{self.root_run_id}"
+        carrying = list(tagged(self.service.client, own_tag))
+        found = {job.id: job for job in carrying if self.everything or _key_of(job) in by_key}
         for job_id in {record["job_id"] for record in self.records if record.get("job_id")} - set(found):
             try:
                 found[job_id] = self.service.client.job(job_id)
@@ -154,18 +170,22 @@ class _Cancelling:
                 continue  # deleted
             except QiskitRuntimeError as error:
                 self.logger.warning("Job %s: not known whether it goes on (%s)", job_id, error)
-        kept = {record.get("job_id") for record in self.records if record.get("on_cancel") == "keep"}
-        for job_id in sorted(job.id for job in found.values() if job.id in kept and not job.is_final):
-            self.logger.info("Job %s: goes on, as its wait was told with on_cancel", job_id)
-        return [job for job in found.values() if not job.is_final and job.id not in kept]
+        unfinished = [job for job in found.values() if not job.is_final]
+        reasons = {job.id: self._reason_to_keep(job, by_key.get(_key_of(job), {})) for job in unfinished}
+        for job_id, reason in sorted(reasons.items()):
+            if reason:
+                self.logger.info("Job %s: goes on, %s", job_id, reason)
+        return [job for job in unfinished if not reasons[job.id]]
 
-    def _tagged(self) -> Iterator[JobDocument]:
-        tag = f"{RUN_TAG_PREFIX}{self.root_run_id}"
-        for page in range(MAX_PAGES):
-            jobs = self.service.client.jobs(limit=PAGE, offset=page * PAGE, tags=[tag])
-            yield from (job for job in jobs if tag in job.tags)  # a server may ignore the filter
-            if len(jobs) < PAGE:
-                return
+    def _reason_to_keep(self, job: JobDocument, record: Mapping[str, str]) -> str:
+        """Return why a job is to be left alone; empty if it is not."""
+        if record.get("job_id", job.id) != job.id:
+            return ""  # the card is another job's: this one is a duplicate
+        if record.get("on_cancel") == "keep":
+            return "as its wait was told with on_cancel"
+        if record.get("root_run", self.root_run_id) != self.root_run_id:
+            return "another flow run has asked for it since"
+        return ""
 
     def _cancel(self, job: JobDocument) -> None:
         try:

@@ -7,43 +7,38 @@ is sent, completed with the job's id right after the answer, kept up to date by 
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 from prefect.logging import get_run_logger
 
 from prefect_runtime import events
-from prefect_runtime.artifacts import render_card, says_final
-from prefect_runtime.card_writer import Place, Write, patch_card, write_card
+from prefect_runtime.artifacts import render_card
+from prefect_runtime.card_search import CardSearch
+from prefect_runtime.card_writer import Place, Write, write_card
 from prefect_runtime.cards import (
     Known,
     Memory,
+    owner_fields,
     read_all_cards,
-    read_cards,
     record_of,
-    to_card,
     to_fields,
 )
 from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
-from prefect_runtime.client.settling import conflict
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
 from prefect_runtime.prefect_api import prefect_client
-from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
+from prefect_runtime.wire.errors import SubmissionUnknownError
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
 
 _log = get_logger(__name__)
 
-LOOK_AHEAD = 16
-"""Cards of equal requests that are asked for at once."""
-
-CLAIM_PAUSE_SECONDS = 0.25
 SUCCEEDED_AFTER_SECONDS = 2.0
 """How long after its claim a task in the flow's own process goes on without looking for a successor: that would have to
 be another process, which takes longer to start."""
@@ -81,6 +76,7 @@ class PrefectJournal:
         self._memory = memory
         self._block_name = block_name
         self._check = check
+        self._writer = secrets.token_hex(4)  # on the card: who wrote on it last, of several that are the same task run
         self._place: Place | None = None  # of the request's card, once it has one
         self._number: tuple[str, str, int] | None = None  # which of equal requests this is
         self._explicit = False  # its key was given by the caller: other flow runs may wait for the card
@@ -100,124 +96,16 @@ class PrefectJournal:
         return self._execution.root_run_id
 
     def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
-        """Return this request's card: the one it has from an earlier execution or try, or a blank one, claimed.
-
-        Equal requests of one execution are numbered: the first whose number no other task of it has, is ours.
-        """
+        """Return this request's card: the one it has from an earlier execution or try, or a blank one, claimed."""
         self._explicit = explicit
-        chain, first_key = self._execution.chain, card_of(0, 0).key
-        # A task run that has one already looks for its own from the first number on.
-        again = explicit or self._memory.first_free(self._execution.claim, first_key) > 0
-        occurrence = 0 if again else self._memory.first_free(chain, first_key)
+        search = CardSearch(self._execution, self._memory, self._claims, self._writer, self.abandon)
         try:
-            return self._search(card_of, occurrence, chain, first_key, explicit=explicit)
+            card = search.named(card_of) if explicit else search.numbered(card_of)
         except BaseException:
             self.abandon()
             raise
-
-    def _search(
-        self, card_of: Callable[[int, int], Card], occurrence: int, chain: str, first_key: str, *, explicit: bool
-    ) -> Card:
-        with prefect_client() as client:
-            while True:
-                last = occurrence + (1 if explicit else LOOK_AHEAD)
-                blanks = [card_of(number, 0) for number in range(occurrence, last)]
-                card, written = self._take(client, blanks, card_of, explicit=explicit)
-                if card is not None:
-                    self._number = (chain, first_key, card.occurrence)
-                    return card
-                taken = [blank.key in written and not self._may_have(written[blank.key]) for blank in blanks[1:]]
-                occurrence += 1 + (taken.index(False) if False in taken else len(taken))
-
-    def _take(
-        self,
-        client: SyncPrefectClient,
-        blanks: Sequence[Card],
-        card_of: Callable[[int, int], Card],
-        *,
-        explicit: bool,
-    ) -> tuple[Card | None, Mapping[str, Artifact]]:
-        """Claim the first of some requests and return its card, and what cards there are of the others.
-
-        None for a card that another task of this execution has. The claim comes before the look: a card that was not
-        there a moment ago may have been written, acknowledged and its claim removed meanwhile. A rival may have claimed
-        it only to look, and then has to let go of a card that is ours.
-        """
-        blank = blanks[0]
-        if not self._memory.writer.flush([one.key for one in blanks]):
-            raise ConnectFailedError("Prefect's API takes too long to write job cards down. Nothing was sent.")
-        while (rival := self._claims.take(client, blank.key)) is not None:
-            if not explicit and rival and not self._execution.is_mine_or_free(rival):
-                written = read_cards(client, [one.key for one in blanks])
-                if not self._execution.is_mine(record_of(written.get(blank.key)).get("claim", "")):
-                    return None, written  # the rival has it, or somebody else
-            elif explicit and rival and self._has_job(client, blank):
-                break  # the card speaks, whoever has forgotten to take his claim away
-            time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
-        written = read_cards(client, [one.key for one in blanks])
-        artifact = written.get(blank.key)
-        if artifact is None:
-            if self._execution.is_again:
-                self._warn_of_jobs_left(client)
-            return blank, written
-        fields = record_of(artifact)
-        if explicit and fields.get("intended_at") and fields.get("fingerprint") != blank.fingerprint:
-            self.abandon()
-            raise conflict(blank, fields.get("job_id") or "that is being submitted")
-        if not explicit and not self._may_have(artifact):
-            self.abandon()
-            return None, written
-        if self._is_finished_request(fields):
-            self.abandon()
-            return self._take(client, [card_of(blank.occurrence, blank.generation + 1)], card_of, explicit=explicit)
-        return self._adopt(client, artifact, blank), written
-
-    def _warn_of_jobs_left(self, client: SyncPrefectClient) -> None:
-        """Name the jobs that an earlier execution of this flow run has made, and this one has not asked for so far."""
-        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._execution.flow_run_id]))
-        unfinished = [
-            record_of(card) for card in client.read_artifacts(artifact_filter=ours) if not says_final(str(card.data))
-        ]
-        left = [
-            fields["job_id"]
-            for fields in unfinished
-            if fields.get("job_id") and self._execution.is_later_than(fields.get("claim", "").partition("|")[0])
-        ]
-        if left:
-            get_run_logger().warning(
-                "A request that the last execution of this flow run did not make; its unfinished jobs %s have not been "
-                "asked for so far. If the flow builds its inputs anew each time, give an idempotency_key; "
-                "`prefect-runtime reap` lists and cancels what is left.",
-                ", ".join(left),
-            )
-
-    def _has_job(self, client: SyncPrefectClient, blank: Card) -> bool:
-        return bool(record_of(read_cards(client, [blank.key]).get(blank.key)).get("job_id"))
-
-    def _may_have(self, artifact: Artifact) -> bool:
-        """True unless another task run of this execution has the card; one that was withdrawn nobody has."""
-        fields = record_of(artifact)
-        withdrawn = not fields.get("intended_at") and not fields.get("job_id")
-        return withdrawn or self._execution.is_mine_or_free(fields.get("claim", ""))
-
-    def _is_finished_request(self, fields: Mapping[str, str]) -> bool:
-        """True if the job failed, somebody was told, and this is a retry of that execution; a resume is none."""
-        delivered = fields.get("failure_delivered", "")
-        return bool(delivered) and self._execution.is_retry_of(delivered)
-
-    def _adopt(self, client: SyncPrefectClient, artifact: Artifact, blank: Card) -> Card:
-        """Claim a card from an earlier execution anew, so that an equal request of this one takes the next."""
-        self._place = Place(artifact_id=artifact.id)
-        fields = record_of(artifact)
-        known = self._memory.get(blank.key)
-        if known is not None and known.place.artifact_id == artifact.id and not fields.get("job_id"):
-            fields = dict(known.fields)  # what could not be written down is known to this process
-        if fields.get("claim") != self._execution.claim:
-            fields["claim"] = self._execution.claim
-            patch_card(client, artifact.id, {"metadata_": fields})
-        card = to_card(fields, blank)
+        self._place, self._number = search.place, (search.chain, search.first_key, card.occurrence)
         if card.job_id:
-            get_run_logger().info("Job %s: found on its card, nothing is sent", card.job_id)
             self.abandon()  # the card speaks for itself
         return card
 
@@ -234,16 +122,26 @@ class PrefectJournal:
         self._check()
         if not durably and not self._has_card and not self._explicit and not self._may_have_been_succeeded():
             return
+        is_new = not self._has_card
+        if not is_new:
+            self._check_not_succeeded(card)  # before as well: to write would wipe out what the successor has written
         self._write_now(card)
-        if self._may_have_been_succeeded():
+        try:
             self._check_not_succeeded(card)
+        except SubmissionUnknownError:
+            if is_new:
+                self._take_back(card)
+            raise
 
     def _may_have_been_succeeded(self) -> bool:
-        """True if a successor is possible: we took our time since the claim, or outlive the flow's process elsewhere.
+        """True if somebody else may be at work on the request.
 
-        In the flow's own process, and at once, there is none, and the two calls of the check are saved.
+        In the flow's own process, and at once, there is nobody, and the two calls of the check are saved. Not so if we
+        took our time since the claim, outlive the flow's process elsewhere, or have found the claim of our task run: it
+        may be at work twice, after a timeout that did not end its thread.
         """
-        return is_elsewhere() or time.monotonic() - self._claims.taken_at > SUCCEEDED_AFTER_SECONDS
+        at_once = time.monotonic() - self._claims.taken_at <= SUCCEEDED_AFTER_SECONDS
+        return self._claims.found or is_elsewhere() or not at_once
 
     def _check_not_succeeded(self, card: Card) -> None:
         """Stop if somebody took the request over since we claimed it.
@@ -251,21 +149,34 @@ class PrefectJournal:
         A successor claims first and looks for cards then; we have written our card and look for its claim, and then for
         its card, which is there before its claim goes. So one of the two sees the other.
         """
-        with prefect_client() as client:
-            succeeded = self._claims.is_succeeded(client)
-            cards = read_all_cards(client, [card.key])
-        claim = self._execution.claim
-        own = self._place.artifact_id if self._place is not None else None
-        taken = any(other.id != own or record_of(other).get("claim") != claim for other in cards)
-        if succeeded or taken:
-            self._claims.held.clear()  # the successor's to remove, when it has done
+        if self._was_overtaken(card):
             raise SubmissionUnknownError(
                 f"Request {card.key}: another execution of this flow run has taken it over; this one sent nothing.",
                 key=card.key,
             )
 
+    def _was_overtaken(self, card: Card) -> bool:
+        """Look whether somebody took the request over; if so, its claims are theirs to remove, when they have done."""
+        if not self._may_have_been_succeeded():
+            return False
+        with prefect_client() as client:
+            overtaken = self._claims.is_succeeded(client) or any(
+                self._is_a_successors(other) for other in read_all_cards(client, [card.key])
+            )
+        if overtaken:
+            self._claims.held.clear()
+        return overtaken
+
+    def _is_a_successors(self, artifact: Artifact) -> bool:
+        """Tell whether somebody else wrote a card, and not one whom we have taken over ourselves."""
+        fields = record_of(artifact)
+        if fields.get("writer") == self._writer:
+            return False
+        own = self._place is not None and artifact.id == self._place.artifact_id
+        return own or not self._execution.succeeds(fields.get("claim", ""))
+
     def _record(self, card: Card) -> dict[str, str]:
-        fields = {**to_fields(card), "claim": self._execution.claim, "root_run": self._execution.root_run_id}
+        fields = {**to_fields(card), **owner_fields(self._execution, self._writer)}
         return {**fields, "credentials": self._block_name} if self._block_name else fields
 
     @property
@@ -289,6 +200,12 @@ class PrefectJournal:
     def _write_now(self, card: Card) -> None:
         with prefect_client() as client:
             write_card(client, self._place_of(card), _whole_card(self._record(card)))
+
+    def _take_back(self, card: Card) -> None:
+        """Remove the card that we have just made: the request has its successor's."""
+        with self._best_effort(card), prefect_client() as client:
+            client.request("DELETE", "/artifacts/{id}", path_params={"id": self._place_of(card).artifact_id})
+            self._place = None
 
     def acknowledge(self, card: Card) -> None:
         """Say which job it is: in the log first, which cannot fail, then on the card.
@@ -320,18 +237,27 @@ class PrefectJournal:
 
     def withdraw(self, card: Card) -> None:
         """Write that the request was provably not taken; best effort: what stays intended is looked for first."""
-        try:
-            if self._has_card:
+        with self._best_effort(card):
+            if self._has_card and not self._was_overtaken(card):
                 self._write_now(replace(card, intended_at="", posts=0))
             self.abandon()
-        except Exception as error:  # noqa: BLE001 - the refusal itself is what the caller has to hear of
-            _log.warning("request %s: its card still says intended (%s)", card.key, type(error).__name__)
 
     def give_up(self, card: Card) -> None:
         """Leave the intent to whoever asks next for the same, in this execution too; best effort."""
-        unclaimed = {name: value for name, value in self._record(card).items() if name != "claim"}
-        self._place_of(card)
-        self._write_later(card.key, _whole_card(unclaimed))
+        with self._best_effort(card):
+            if self._has_card and self._was_overtaken(card):
+                return
+            unclaimed = {name: value for name, value in self._record(card).items() if name != "claim"}
+            self._place_of(card)
+            self._write_later(card.key, _whole_card(unclaimed))
+
+    @contextlib.contextmanager
+    def _best_effort(self, card: Card) -> Iterator[None]:
+        """Log what goes wrong: the refusal itself is what the caller has to hear of."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.warning("request %s: its card still says intended (%s)", card.key, type(error).__name__)
 
     def abandon(self) -> None:
         """Remove the claims we hold: of a request that is not ours, or that will not be sent."""

@@ -72,8 +72,20 @@ def open_or_find(
     except QiskitRuntimeError:
         write(pin, {**fields, "intended_at": ""})  # provably none
         raise
-    write(pin, {**fields, "session_id": document.id})
+    try:
+        write(pin, {**fields, "session_id": document.id})
+    except Exception:
+        _close_unwritten(service, document.id)
+        raise
     return document, False
+
+
+def _close_unwritten(service: RuntimeService, session_id: str) -> None:
+    """Close a session whose id could not be written down: nobody would find it again, and it costs until it is over."""
+    try:
+        service.client.close_session(session_id)
+    except QiskitRuntimeError as error:
+        _log.warning("session %s: open, and on no card: close it by hand (%s)", session_id, error)
 
 
 def _known(service: RuntimeService, fields: dict[str, str]) -> SessionDocument | None:

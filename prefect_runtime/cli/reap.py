@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefect_runtime.client import RuntimeService
     from prefect_runtime.wire.models import JobDocument
 
-PAGE, MAX_PAGES = 200, 50
+CARDS_AT_ONCE = 50
 HEARTBEAT = "prefect.flow-run.heartbeat"  # an event that a flow's process sends (Prefect 3.8.8)
 UNFOLDED = 250  # columns
 
@@ -49,7 +49,8 @@ def reap(
     """List unfinished jobs, and open sessions, whose flow run is over; with --cancel or --adopt, deal with them.
 
     A flow run that was cancelled counts as over, also where whoever should have ended it is gone and it stays
-    Cancelling. Claims that killed processes have left behind are removed along with either of the two.
+    Cancelling. Left alone are jobs that another flow run has asked for since, and those that a wait was told to keep
+    (on_cancel="keep"). Claims that killed processes have left behind are removed along with either of the two.
 
     Exit code 0: none found, or all dealt with. 4: some found and left alone. 5: some could not be cancelled.
     """
@@ -94,8 +95,7 @@ def _deal_with(name: str, table: Table, ends: Ends, *, cancel: bool, adopt: bool
             done = "-"
             try:
                 if cancel:
-                    service.client.cancel(job.id)
-                    done = "cancelled"
+                    done = _cancel(service, job.id)
                 if adopt:
                     document = service.client.job(job.id)
                     note_job(document, Memory(service.memory), secrets=service.client.secrets)
@@ -106,6 +106,16 @@ def _deal_with(name: str, table: Table, ends: Ends, *, cancel: bool, adopt: bool
             table.add_row(name, job.id, job.word, job.backend, job.created or "", flow_run_id, state, done)
         failed += _deal_with_sessions(name, service, client, table, ends, close=cancel)
     return failed
+
+
+def _cancel(service: RuntimeService, job_id: str) -> str:
+    from prefect_runtime.wire.errors import RuntimeInvalidStateError
+
+    try:
+        service.client.cancel(job_id)
+    except RuntimeInvalidStateError:
+        return "final meanwhile"
+    return "cancelled"
 
 
 def _deal_with_sessions(
@@ -149,9 +159,14 @@ def _sweep_claims(ends: Ends, *, remove: bool) -> int:
 
 
 def orphans(service: RuntimeService, prefect: SyncPrefectClient, ends: Ends) -> Iterator[tuple[JobDocument, str, str]]:
-    """Give the unfinished jobs of flow runs that are over, with the flow run's id and what became of it."""
+    """Give the unfinished jobs of flow runs that are over, with the flow run's id and what became of it.
+
+    All are listed before the first is given: what is cancelled leaves the list. Left out are jobs that another flow run
+    has asked for since and may wait for, and those that a wait was told to keep.
+    """
     from prefect_runtime.client.submission import RUN_TAG_PREFIX
 
+    over: list[tuple[JobDocument, str, str]] = []
     for job in unfinished(service):
         tag = next((tag for tag in job.tags if tag.startswith(RUN_TAG_PREFIX)), None)
         if tag is None:
@@ -159,18 +174,35 @@ def orphans(service: RuntimeService, prefect: SyncPrefectClient, ends: Ends) -> 
         flow_run_id = tag.removeprefix(RUN_TAG_PREFIX)
         state = ends.of(flow_run_id, prefect)
         if state is not None:
+            over.append((job, flow_run_id, state))
+    records = _records(prefect, [job for job, _, _ in over])
+    for job, flow_run_id, state in over:
+        record = records.get(job.id, {})
+        heir = record.get("root_run", flow_run_id)
+        if record.get("on_cancel") != "keep" and (heir == flow_run_id or ends.of(heir, prefect) is not None):
             yield job, flow_run_id, state
+
+
+def _records(prefect: SyncPrefectClient, jobs: list[JobDocument]) -> dict[str, dict[str, str]]:
+    """Return the records of the jobs' cards, by job id, as far as they have cards."""
+    from prefect_runtime.cards import read_cards, record_of
+    from prefect_runtime.wire.models import KEY_PREFIX
+
+    keys = [tag for job in jobs for tag in job.tags if tag.startswith(KEY_PREFIX)]
+    found: dict[str, dict[str, str]] = {}
+    for start in range(0, len(keys), CARDS_AT_ONCE):
+        for card in read_cards(prefect, keys[start : start + CARDS_AT_ONCE]).values():
+            record = record_of(card)
+            found[record.get("job_id", "")] = record
+    return found
 
 
 def unfinished(service: RuntimeService) -> Iterator[JobDocument]:
     """Give the account's unfinished jobs that this package has made."""
+    from prefect_runtime.client.duplicates import tagged
     from prefect_runtime.wire.models import TAG
 
-    for page in range(MAX_PAGES):
-        jobs = service.client.jobs(limit=PAGE, offset=page * PAGE, pending=True, tags=[TAG])
-        yield from (job for job in jobs if TAG in job.tags and not job.is_final)
-        if len(jobs) < PAGE:
-            return
+    yield from (job for job in tagged(service.client, TAG, pending=True) if not job.is_final)
 
 
 class Ends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
-from .support import card_fields, cards, jobs_of, log_lines, run_id, shown
+from .support import card_fields, cards, eventually, jobs_of, log_lines, nothing_is_written, run_id, shown
 from .ways import SLEEPS
 
 Upload = Callable[..., str]
@@ -56,6 +57,7 @@ def test_the_hook_cancels_the_jobs_of_a_flow_run_and_its_subflows_and_no_others(
     state = parent(return_state=True)
     own, below = jobs_of(service, run_id(state))
     other = service.run(program, {})
+    eventually(nothing_is_written)  # the hook is of another process: this one has ended by then
     try:
         hook(child, state.result())
         assert service.job(below).status() is JobStatus.CANCELLED
@@ -73,21 +75,46 @@ def test_the_hook_cancels_the_jobs_of_a_flow_run_and_its_subflows_and_no_others(
 
 
 @pytest.mark.pr
+@pytest.mark.parametrize("missing", ["the job's id", "the card"])
 def test_the_hook_finds_a_job_whose_id_no_card_has_by_its_tag(
-    upload: Upload, service: RuntimeService, proxy: Proxy
+    missing: str, upload: Upload, service: RuntimeService, proxy: Proxy, embedded: DiscoveryDocument
 ) -> None:
     program = upload(SLEEPS)
+    there: dict[str, Any] = {"url": embedded.url, "token": SecretStr(embedded.token), "backend": "aer_simulator"}
+    RuntimeCredentials(channel="classic", **there).save("of-the-hook", overwrite=True)
+    without_card = missing == "the card"
 
     @flow
     def leaves_its_job() -> str:
-        return run_program("local", program, {})
+        return run_program("local" if without_card else "of-the-hook", program, {})
 
-    proxy.refuse("PATCH /api/artifacts/")
+    proxy.refuse("POST /api/artifacts/$" if without_card else "PATCH /api/artifacts/")
     state = leaves_its_job(return_state=True)
-    assert "job_id" not in card_fields(run_id(state))
+    eventually(nothing_is_written, seconds=30)
     proxy.pass_all()
+    assert [(card.metadata_ or {}).get("job_id") for card in cards(run_id(state))] == ([] if without_card else [None])
     hook(leaves_its_job, run_id(state))
     assert service.job(state.result()).status() is JobStatus.CANCELLED
+
+
+def test_the_hook_leaves_a_job_alone_that_another_flow_run_has_asked_for_since(
+    upload: Upload, service: RuntimeService
+) -> None:
+    program, name = upload(SLEEPS), f"shared-{time.time_ns()}"
+
+    @flow
+    def asks() -> str:
+        return run_program("local", program, {}, idempotency_key=name)
+
+    first, second = asks(return_state=True), asks(return_state=True)
+    assert first.result() == second.result()
+    job = service.job(first.result())
+    try:
+        hook(asks, run_id(first))
+        assert not job.status().is_final
+        assert log_lines(run_id(first), until="another flow run has asked for it since")
+    finally:
+        job.cancel()
 
 
 @pytest.mark.pr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -63,6 +64,25 @@ def test_a_job_whose_flow_run_is_over_is_listed_then_cancelled_and_others_are_le
     finally:
         unowned.cancel()
         at_work.cancel()
+
+
+def test_a_job_that_a_running_flow_run_has_attached_to_is_left_alone(upload: Upload, service: RuntimeService) -> None:
+    program, name, said = upload(PUBLISHES), f"shared-{time.time_ns()}", []
+
+    @flow
+    def asks(*, look: bool) -> str:
+        job_id = run_program("local", program, LONG, idempotency_key=name)
+        if look:
+            said.append(reap()[1])
+        return job_id
+
+    first, second = (asks(look=look, return_state=True) for look in (False, True))
+    assert first.result() == second.result()
+    assert first.result() not in said[0]
+    try:
+        assert first.result() in reap()[1].replace("\n", ""), "both are over now"
+    finally:
+        service.job(first.result()).cancel()
 
 
 @pytest.mark.pr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -15,12 +16,13 @@ from prefect.logging import disable_run_logger
 from prefect.states import Running
 
 from prefect_runtime import journal
-from prefect_runtime.cards import Memory, read_all_cards, record_of
+from prefect_runtime.cards import Memory, note_job, read_all_cards, record_of
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.wire.errors import SubmissionUnknownError
+from prefect_runtime.wire.models import JobDocument
 
 from .support import claims, written_down
 
@@ -208,3 +210,106 @@ def test_a_request_that_was_refused_before_it_had_a_card_leaves_nothing(
     first.withdraw(card)
     written_down()
     assert (cards_of(card), claims_of(card)) == ([], [])
+
+
+# A card that both have written on
+
+
+@pytest.fixture
+def overtaken(journal_of: JournalOf, card_of: Callable[[int, int], Card]) -> tuple[PrefectJournal, Card]:
+    """One that waits with its card written, to send its request later; its successor has the job on the same card."""
+    zombie, successor = journal_of("1:10.0"), journal_of("2:20.0")
+    left = intended(zombie.look_up(card_of, explicit=False))
+    zombie.intend(left)
+    mine = successor.look_up(card_of, explicit=False)
+    assert mine.intended_at, "the same card"
+    successor.intend(replace(mine, intended_at=now(), posts=2))
+    successor.acknowledge(replace(mine, job_id="job-2"))
+    written_down()
+    return zombie, left
+
+
+def test_who_was_overtaken_while_told_to_wait_sends_nothing_and_forgets_no_job(
+    overtaken: tuple[PrefectJournal, Card], journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    zombie, left = overtaken
+    with pytest.raises(SubmissionUnknownError, match="taken it over"):
+        zombie.intend(replace(left, intended_at=now()))
+    assert journal_of("3:30.0").look_up(card_of, explicit=False).job_id == "job-2"
+
+
+@pytest.mark.parametrize("end", ["withdraw", "give_up"])
+def test_who_was_overtaken_and_is_refused_in_the_end_forgets_no_job(
+    end: str, overtaken: tuple[PrefectJournal, Card], journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    zombie, left = overtaken
+    getattr(zombie, end)(left)
+    written_down()
+    assert journal_of("3:30.0").look_up(card_of, explicit=False).job_id == "job-2"
+
+
+def test_a_successor_goes_on_beside_the_card_of_who_has_stepped_back(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    zombie, successor = journal_of("1:10.0"), journal_of("2:20.0")
+    left, mine = zombie.look_up(card_of, explicit=False), successor.look_up(card_of, explicit=False)
+    with pytest.raises(SubmissionUnknownError):
+        zombie.intend(intended(left))
+    successor.intend(intended(mine))
+    successor.acknowledge(known(mine))
+    written_down()
+    (record,) = cards_of(mine)
+    assert record["job_id"] == "job-1", "who stepped back has left none"
+    assert journal_of("3:30.0").look_up(card_of, explicit=False).job_id == "job-1"
+
+
+@pytest.mark.usefixtures("in_the_flows_process")
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_of_one_task_run_that_is_at_work_twice_one_sends(
+    first: str, journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    """A timeout that did not end its thread, and the retry after it."""
+    old = journal_of("1:10.0")
+    new = PrefectJournal(old._execution, Memory({}))
+    cards = {one: one.look_up(card_of, explicit=False) for one in (old, new)}
+    assert len({card.key for card in cards.values()}) == 1
+    old._claims.taken_at -= 60  # it has transpiled for a minute
+    turns = [old, new] if first == "old" else [new, old]
+    turns[0].intend(intended(cards[turns[0]]))
+    with pytest.raises(SubmissionUnknownError, match="taken it over"):
+        turns[1].intend(intended(cards[turns[1]]))
+    turns[0].abandon()
+
+
+# Who was told of a failure
+
+
+@pytest.mark.parametrize("told", ["", "aaaaaaaaaaaa:1:15.0"], ids=["without a flow", "another flow run"])
+@pytest.mark.parametrize("turn", ["1:10.0", "1:20.0"], ids=["the task tried again", "the flow run resumed"])
+def test_a_failure_that_somebody_else_was_told_of_is_not_over_for_its_own_flow_run(
+    turn: str, told: str, journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    owner = journal_of("1:10.0")
+    card = owner.look_up(card_of, explicit=False)
+    owner.intend(intended(card))
+    owner.acknowledge(known(card))
+    written_down()
+    failed = JobDocument.parse({"id": "job-1", "status": "Failed", "tags": [card.key]})
+    note_job(failed, Memory({}), delivered=True, delivered_to=told)
+    again = PrefectJournal(replace(owner._execution, chain=journal_of(turn)._execution.chain), Memory({}))
+    found = again.look_up(card_of, explicit=False)
+    assert (found.generation, found.job_id) == (0, "job-1")
+
+
+def test_whoever_looks_at_a_failed_job_later_its_own_flow_run_was_told_and_gets_a_new_one_when_retried(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    owner = journal_of("1:10.0")
+    card = owner.look_up(card_of, explicit=False)
+    owner.intend(intended(card))
+    owner.acknowledge(known(card))
+    written_down()
+    failed = JobDocument.parse({"id": "job-1", "status": "Failed", "tags": [card.key]})
+    for told in (owner._execution.chain, "aaaaaaaaaaaa:1:15.0"):
+        note_job(failed, Memory({}), delivered=True, delivered_to=told)
+    assert journal_of("2:20.0").look_up(card_of, explicit=False).generation == 1

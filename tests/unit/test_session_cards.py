@@ -25,6 +25,10 @@ class Runtime:
         self.fail = fail
         self.opened = 0
         self.documents: dict[str, dict[str, Any]] = {}
+        self.closed: list[str] = []
+
+    def close_session(self, session_id: str) -> None:
+        self.closed.append(session_id)
 
     def open_session(self, **_: Any) -> Mapping[str, Any]:
         self.opened += 1
@@ -69,6 +73,18 @@ def ask(runtime: Any, pin: Any, *, max_ttl: float | None = 600) -> tuple[str, bo
         runtime, pin, mode="dedicated", backend="ibm_x", max_ttl=max_ttl, root_run="run-1"
     )
     return document.id, was_there
+
+
+def test_a_session_whose_id_cannot_be_written_down_is_closed(runtime: Runtime) -> None:
+    class Away(Pin):
+        def write(self, fields: Mapping[str, str], markdown: str, description: str) -> None:
+            if fields.get("session_id"):
+                raise ConnectionError("Prefect's API is away")
+            super().write(fields, markdown, description)
+
+    with pytest.raises(ConnectionError):
+        ask(runtime, Away())
+    assert (runtime.opened, runtime.closed) == (1, ["s1"])
 
 
 def test_the_intent_is_on_the_card_before_the_session_is_asked_for(runtime: Runtime, pin: Pin) -> None:
