@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ import pytest
 from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeService
-from prefect_runtime.client.private_results import KEPT_SECONDS, PrivateResult
+from prefect_runtime.client.private_results import KEPT_SECONDS, Part, PrivateResult
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError, ResultLostError
+from prefect_runtime.wire.errors import ConfigurationError, JobTimeoutError, ResultDecodeError, ResultLostError
 
 from .support import Answer, http_server, job_document
 
@@ -124,17 +126,54 @@ def test_where_it_cannot_be_kept_it_is_not_read(home: Path) -> None:
     assert server.reads == 0
 
 
+class OnAFullDisk(PrivateResult):
+    def _new_part(self) -> Part:
+        return Part(os.open("/dev/full", os.O_WRONLY), self._folder / "full.part")  # every write says: no space left
+
+
 def test_a_full_disk_is_a_loss_that_names_the_reason(home: Path) -> None:
     server = OneJob((200, RESULT))
     with http_server(server) as url:
         client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
-        result = PrivateResult(client, "one")
-        home.mkdir(parents=True)
-        result._part.symlink_to("/dev/full")  # every write says: no space left
         with pytest.raises(ResultLostError, match="could not be kept"):
-            result.fetch(Deadline(10))
+            OnAFullDisk(client, "one").fetch(Deadline(10))
         client.close()
     assert server.reads == 1
+
+
+def test_what_came_of_a_read_that_broke_off_stays_when_it_is_asked_for_again(home: Path) -> None:
+    server = OneJob(framed(RESULT[:9], length=len(RESULT)), (204, ""))
+    with http_server(server) as url:
+        client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
+        with pytest.raises(ResultLostError):
+            PrivateResult(client, "one").fetch(Deadline(10))
+        assert PrivateResult(client, "one").fetch(Deadline(10)) is None
+        client.close()
+    (file,) = home.iterdir()
+    assert file.read_text() == RESULT[:9]
+
+
+def test_two_that_ask_at_once_read_once_and_both_have_it(home: Path) -> None:
+    server, first_is_read = OneJob((200, RESULT), (204, "")), threading.Event()
+
+    class Slow(PrivateResult):
+        def _read_into(self, part: Part, deadline: Deadline) -> str | None:
+            first_is_read.set()
+            time.sleep(0.3)
+            return super()._read_into(part, deadline)
+
+    with http_server(server) as url:
+        client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(Slow(client, "one").fetch, Deadline(10))
+            assert first_is_read.wait(5)
+            with pytest.raises(JobTimeoutError, match="being read"):
+                PrivateResult(client, "one").fetch(Deadline(0))
+            assert PrivateResult(client, "one").fetch(Deadline(10)) == first.result() == RESULT
+        client.close()
+    assert server.reads == 1
+    (file,) = home.iterdir()
+    assert file.suffix == ".json"
 
 
 def test_what_was_kept_for_a_week_is_forgotten(home: Path) -> None:
