@@ -1,7 +1,8 @@
 """HTTP connections that end at a deadline, whatever the other side does with the time. Used by transport.py only.
 
 A read timeout starts anew with every byte, so a server that sends one now and then can hold a caller for ever, in the
-headers as well as in the body. Here each read from the socket gets what is left of the request's whole time.
+headers as well as in the body. Here each read from the socket gets what is left of the request's whole time, and so
+does each write: urllib3 would send a body under the timeout for connecting, however long that body is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import http.client
 import io
 import socket
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import urllib3
@@ -19,10 +21,24 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from prefect_runtime.client.retry import Deadline
 
-current_deadline: ContextVar[Deadline | None] = ContextVar("current_deadline", default=None)
-"""When the request that this thread is sending has to be over."""
-
 READ_SECONDS = 30.0  # longest silence within an answer
+
+
+@dataclass(slots=True)
+class Sending:
+    """The request that a thread is sending.
+
+    Attributes:
+        deadline: When it has to be over.
+        begun: True once a part of it may be on its way. What goes wrong before that has sent nothing.
+    """
+
+    deadline: Deadline
+    begun: bool = False
+
+
+current: ContextVar[Sending] = ContextVar("current")
+"""What this thread is sending. Set around everything that these connections do."""
 
 
 class _TimedStream(io.RawIOBase):
@@ -52,17 +68,28 @@ class _TimedStream(io.RawIOBase):
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        deadline = current_deadline.get()
-        if deadline is not None:
-            self.fp = io.BufferedReader(_TimedStream(sock, self.fp.detach(), deadline))
+        self.fp = io.BufferedReader(_TimedStream(sock, self.fp.detach(), current.get().deadline))
 
 
 class _Connection(HTTPConnection):
     response_class = _TimedResponse
 
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        """Begin the request, on a connection that stands: what fails before has sent nothing."""
+        if self.sock is None:
+            self.connect()
+        current.get().begun = True
+        super().putrequest(*args, **kwargs)
 
-class _SecureConnection(HTTPSConnection):
-    response_class = _TimedResponse
+    def send(self, data: Any) -> None:
+        """Send a part of the request; it may take all the time that is left."""
+        if self.sock is not None:
+            self.sock.settimeout(max(0.001, current.get().deadline.remaining()))  # 0 would mean: do not wait at all
+        super().send(data)
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    pass
 
 
 class _Pool(HTTPConnectionPool):
@@ -77,7 +104,7 @@ _POOLS = {"http": _Pool, "https": _SecurePool}
 
 
 class TimedAdapter(HTTPAdapter):
-    """An adapter for a requests session that keeps `current_deadline` and never tries anything twice."""
+    """An adapter for a requests session that keeps the `current` deadline and never tries anything twice."""
 
     def __init__(self, connections: int) -> None:
         super().__init__(max_retries=urllib3.Retry(0, redirect=0, raise_on_status=False), pool_maxsize=connections)

@@ -17,7 +17,7 @@ import urllib3
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.timed_http import READ_SECONDS, TimedAdapter, current_deadline
+from prefect_runtime.client.timed_http import READ_SECONDS, Sending, TimedAdapter, current
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.redaction import clean
@@ -119,7 +119,8 @@ class Transport:
             raise ConnectFailedError(f"{where}: no time was left to send the request.")
         _check_characters(url, params, headers, where)
         limits = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
-        reset = current_deadline.set(deadline)
+        sending = Sending(deadline)
+        reset = current.set(sending)
         try:
             response = self._session.request(
                 method,
@@ -134,13 +135,13 @@ class Transport:
             with response:
                 return self._read(response, deadline, where, keep if response.status_code == 200 else None)
         except requests.RequestException as error:
-            raise self._translate(error, where) from None
+            raise self._translate(error, where, sending) from None
         except UnicodeError:
             raise AnswerLostError(f"{where}: sent, and the answer's head cannot be read. {_TRY}") from None
         except OSError as error:  # requests' own word for a CA bundle that is not there
             raise ConfigurationError(f"{where}: cannot be sent ({type(error).__name__}). Check verify.") from None
         finally:
-            current_deadline.reset(reset)
+            current.reset(reset)
 
     def _read(
         self, response: requests.Response, deadline: Deadline, where: str, keep: Callable[[bytes], object] | None
@@ -186,17 +187,17 @@ class Transport:
             raise ProtocolError(f"{where}: the answer does not say how long it is.")
         return int(length)
 
-    def _translate(self, error: requests.RequestException, where: str) -> Exception:
+    def _translate(self, error: requests.RequestException, where: str, sending: Sending) -> Exception:
         name = type(_innermost(error)).__name__
-        if isinstance(error, requests.exceptions.ConnectTimeout) or _failed_to_connect(error):
-            why = clean(str(_innermost(error)), self._secrets)
-            return ConnectFailedError(f"{where}: no connection ({name}: {why}). {_TRY}")
-        if isinstance(error, requests.exceptions.Timeout):
-            return AnswerLostError(f"{where}: sent, but no answer came in time ({name}). {_TRY}")
         if isinstance(_innermost(error), urllib3.exceptions.InvalidHeader):  # of the answer: lengths that contradict
             return ProtocolError(f"{where}: the answer does not say how long it is.")
         if isinstance(error, ValueError):  # InvalidURL, InvalidHeader, MissingSchema, …
             return ConfigurationError(f"{where}: cannot be sent ({name}).")
+        if not sending.begun:  # no name, connection, tunnel or TLS
+            why = clean(str(_innermost(error)), self._secrets)
+            return ConnectFailedError(f"{where}: no connection ({name}: {why}). {_TRY}")
+        if isinstance(error, requests.exceptions.Timeout):
+            return AnswerLostError(f"{where}: sent, but no answer came in time ({name}). {_TRY}")
         return AnswerLostError(f"{where}: sent, but the connection broke before an answer came ({name}). {_TRY}")
 
 
@@ -221,19 +222,6 @@ def _innermost(error: BaseException) -> BaseException:
     if isinstance(inner, urllib3.exceptions.MaxRetryError) and inner.reason is not None:
         return inner.reason
     return inner if isinstance(inner, BaseException) else error
-
-
-def _failed_to_connect(error: requests.RequestException) -> bool:
-    inner = _innermost(error)
-    if isinstance(inner, urllib3.exceptions.ProxyError):
-        return True  # the tunnel was not built, so nothing of ours went through it
-    if isinstance(inner, urllib3.exceptions.SSLError):
-        return any(word in str(inner) for word in _TLS_NOT_BUILT)
-    return isinstance(inner, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
-
-
-_TLS_NOT_BUILT = ("CERTIFICATE_VERIFY_FAILED", "HANDSHAKE", "handshake", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-"""What OpenSSL says when there never was a connection that a request could have gone through."""
 
 
 def _without_query(url: str) -> str:

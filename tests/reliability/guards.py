@@ -34,8 +34,14 @@ _L = "unit/client/test_submission_lost.py::"
 
 GUARDS = [
     # Transport
-    Guard("total deadline, in the head", "client/timed_http.py", "if deadline is not None:", "if False:",
+    Guard("total deadline, in the head", "client/timed_http.py",
+          "self.fp = io.BufferedReader(_TimedStream(sock, self.fp.detach(), current.get().deadline))", "pass",
           _T + "test_a_deadline_holds_whatever_the_server_does"),
+    Guard("uploads have the request's time", "client/timed_http.py",
+          "self.sock.settimeout(max(0.001, current.get().deadline.remaining()))", "pass",
+          "integration/test_slow_lines.py::test_an_upload_may_take_longer_than_a_connection"),
+    Guard("only what has begun may be lost", "client/timed_http.py", "self.connect()", "pass",
+          _T + "test_a_refused_connection_sent_nothing"),
     Guard("byte cap", "client/transport.py", "if len(body) > self._max_answer_bytes:", "if False:",
           _T + "test_an_answer_larger_than_the_limit_is_refused"),
     Guard("refusals are read in part", "client/transport.py", "if refused and len(body) > MAX_REFUSAL_BYTES:", "if False:",

@@ -228,12 +228,27 @@ def test_without_time_left_nothing_is_sent(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "behave", [ok(b""), b"SSH-2.0-OpenSSH_9.9\r\n", b"\x15\x03\x01\x00\x02\x02\x28"], ids=["HTTP", "SSH", "refusal"]
+    "behave",
+    [ok(b""), b"SSH-2.0-OpenSSH_9.9\r\n", b"\x15\x03\x01\x00\x02\x02\x28", b"", hang],
+    ids=["HTTP", "SSH", "refusal", "closed", "silence"],
 )
 def test_without_a_tls_handshake_nothing_was_sent(serve: Serve, behave: Behaviour | bytes) -> None:
     """design.md, section 6, step 4: DNS, connect, TLS."""
     with pytest.raises(ConnectFailedError):
         ask(serve(behave).url.replace("http:", "https:"), method="POST", body=b"{}", seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"", b"no HTTP\r\n\r\n", hang],
+    ids=["refused", "closed before TLS", "closed", "garbage", "silence"],
+)
+def test_without_a_tunnel_through_the_proxy_nothing_was_sent(serve: Serve, behave: Behaviour | bytes) -> None:
+    proxy = serve(behave)
+    with pytest.raises(ConnectFailedError):
+        ask("https://runtime.example/x", method="POST", body=b"{}", seconds=1.0, proxies={"https": proxy.url})
+    assert [request.split()[0] for request in proxy.requests] == [b"CONNECT"]
+    assert TOKEN.encode() not in proxy.requests[0]
 
 
 @pytest.mark.parametrize("url", ["no-scheme", "http://", "http://[::1", "ftp://127.0.0.1/x", "http://127.0.0.1:port/"])
