@@ -115,7 +115,7 @@ class RuntimeCredentials(CredentialsBlock):
     verify: bool | str = Field(
         default=True,
         title="Check TLS certificates",
-        description="False turns the check off; a text is the path of a CA bundle.",
+        description="False turns the check off; a text is the path of a CA bundle; empty is True.",
     )
     proxies: SecretDict = Field(
         default_factory=lambda: SecretDict({}),
@@ -211,7 +211,7 @@ class RuntimeCredentials(CredentialsBlock):
             url=self.url or None,
             auth_url=self.auth_url or None,
             instance=self.instance.get_secret_value() or None,
-            verify=self.verify,
+            verify=True if self.verify == "" else self.verify,  # an empty field of the form
             proxies=self.proxies.get_secret_value() or None,
             private_endpoint=self.private_endpoint,
             api_version=self.api_version or None,

@@ -64,6 +64,9 @@ class Credentials:
             )
         if self.api_version is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.api_version):
             raise ConfigurationError("api_version: must be a date like 2026-04-15.")
+        if not (isinstance(self.verify, bool) or (isinstance(self.verify, str) and self.verify.strip())):
+            # requests takes whatever is empty for False, and says nothing.
+            raise ConfigurationError("verify: must be True, or a CA bundle's path, or False to check nothing.")
         if self.channel == "local":
             return
         if not self.token:

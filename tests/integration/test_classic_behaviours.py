@@ -24,11 +24,13 @@ from canaries.values import ACCESS_TOKEN, API_KEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
 
+from prefect_runtime.blocks import RuntimeCredentials
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.wire.errors import (
@@ -601,6 +603,19 @@ def test_what_is_trusted_is_the_same_for_requests_and_streams(
                 client.open_stream(server.job_id, after=0)
         assert server.connections == int(trusted)
         client.close()
+
+
+def test_an_empty_field_of_the_blocks_form_checks_certificates(certificates: tuple[Path, Path]) -> None:
+    with TlsServer(certificates[0], sends("1")) as server:
+        block = RuntimeCredentials(
+            channel="classic", url=server.url, token=SecretStr(ACCESS_TOKEN), verify="", request_timeout_seconds=1
+        )
+        with block.get_client() as service:
+            with pytest.raises(ConnectFailedError, match="CERTIFICATE_VERIFY_FAILED"):
+                service.client.job(server.job_id)
+            with pytest.raises(ConnectFailedError, match="SSLCertVerificationError"):
+                service.client.open_stream(server.job_id, after=0)
+        assert server.connections == 0
 
 
 def test_the_stream_is_below_the_base_even_if_that_has_https_in_its_path() -> None:

@@ -80,6 +80,8 @@ GUARDS = [
     Guard("http:// for this machine only", "client/credentials.py",
           'if parts.scheme == "http" and parts.hostname not in _LOOPBACK:', "if False:",
           "unit/client/test_credentials.py::test_plain_http_to_another_machine_is_refused"),
+    Guard("an empty verify is not False", "client/credentials.py", "and self.verify.strip())", ")",
+          "unit/client/test_credentials.py::test_what_cannot_work_is_refused_with_the_fields_name_and_nothing_secret"),
     Guard("the login's runtime too", "client/auth.py", 'check_url("runtime", runtime)', "pass",
           _A + "test_a_token_is_not_sent_to_a_runtime_that_no_url_may_name"),
     Guard("a CRN's region", "client/credentials.py", 're.fullmatch(r"[a-z0-9-]*", region)', "True",

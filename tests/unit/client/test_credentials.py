@@ -65,6 +65,11 @@ def test_what_can_work_is_taken(fields: dict[str, Any]) -> None:
         ({**CLASSIC, "url": "https://runtime.example?key=geheim"}, "url"),
         ({**CLASSIC, "url": "https://runtime.example#geheim"}, "url"),
         ({**CLASSIC, "auth_url": "http://auth.example"}, "auth_url"),
+        ({**CLASSIC, "verify": ""}, "verify"),
+        ({**CLASSIC, "verify": " "}, "verify"),
+        ({**CLASSIC, "verify": None}, "verify"),
+        ({**CLASSIC, "verify": 0}, "verify"),
+        ({"verify": ""}, "verify"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_fields_name_and_nothing_secret(
