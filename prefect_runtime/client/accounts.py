@@ -45,7 +45,9 @@ class Account:
     users: int = 0
 
 
-_lock = threading.Lock()
+# Re-entrant: a service that nobody closed gives its account back in a garbage collection, which may come at any line of
+# this module, in the thread that holds the lock.
+_lock = threading.RLock()
 _accounts: dict[tuple[object, ...], Account] = {}  # least recently used first
 
 
@@ -59,8 +61,8 @@ def acquire(credentials: Credentials, *, request_timeout: float = REQUEST_SECOND
             account = Account(client=RuntimeClient(credentials, request_timeout=request_timeout))
             if credentials.verify is False:
                 _log.warning("TLS certificates are not checked (verify=False): who is on the line can read the token.")
+        account.users += 1  # first: a garbage collection in between would find it idle
         _accounts[key] = account
-        account.users += 1
         return account
 
 
@@ -68,14 +70,16 @@ def release(account: Account) -> None:
     """Say that one user has done; closes accounts that nobody has used for longest."""
     with _lock:
         account.users -= 1
-        idle = [key for key, other in _accounts.items() if other.users <= 0]
-        for key in idle[: max(0, len(idle) - MAX_IDLE)]:
-            _accounts.pop(key).client.close()
+        idle = [key for key, other in _accounts.copy().items() if other.users <= 0]  # see the lock
+        spare = [_accounts.pop(key, None) for key in idle[: max(0, len(idle) - MAX_IDLE)]]
+    for other in spare:
+        if other is not None:
+            other.client.close()
 
 
 def _forget() -> None:
     global _lock  # noqa: PLW0603 - the lock may have been held by a thread that is not in this process
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _accounts.clear()
 
 

@@ -142,6 +142,30 @@ def test_a_forked_process_starts_with_no_account_even_if_the_lock_was_held() -> 
     assert run.returncode == 0, run.stderr
 
 
+def test_a_service_that_nobody_closed_may_be_collected_by_the_thread_that_holds_the_lock() -> None:
+    script = """
+        import faulthandler, gc
+        from prefect_runtime.client import RuntimeService, accounts
+        from prefect_runtime.client.credentials import Credentials
+        faulthandler.dump_traceback_later(10, exit=True)
+        gc.disable()
+
+        def leak(number):
+            service = RuntimeService(Credentials(url=f"http://127.0.0.1:{number}"))
+            cycle = [service]
+            cycle.append(cycle)
+
+        for number in range(1, 12):
+            leak(number)
+        with accounts._lock:
+            gc.collect()
+        assert [account.users for account in accounts._accounts.values()] == [0] * accounts.MAX_IDLE
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+
+
 def test_an_account_whose_server_is_not_checked_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     open_ = Credentials(channel="classic", url="https://runtime.example", token="token-0123456789", verify=False)
     for _ in range(2):
