@@ -18,7 +18,9 @@ MAX_DEPTH = 200
 MAX_CONTAINERS = 5_000_000
 """Lists and objects in one text. A small one takes 60 to 190 bytes and can be written with a few."""
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# One without an end goes to the end of the text, and nothing is tried twice: else each quote in it would begin another
+# search of all that follows.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one level down, one level up (-1)
 

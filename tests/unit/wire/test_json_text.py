@@ -45,13 +45,22 @@ def test_lists_and_objects_have_a_limit() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 5_000_000, nested(2_000_000), '["' * 2_000_000, '"\\' * 2_000_000, "[" * 300 + '"' + "\\" * 3_000_000],
+    [
+        *("[" * 5_000_000, nested(2_000_000), '["' * 2_000_000, '"\\' * 2_000_000, "[" * 300 + '"' + "\\" * 3_000_000),
+        "[" * 201 + '"' + '\\"' * 2_000_000,
+    ],
 )
 def test_a_text_made_for_it_does_not_keep_us_busy(text: str) -> None:
     start = time.monotonic()
     with pytest.raises(ValueError):
         read_json(text)
     assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("end", ["", "\\", '\\"', "\\\\"])
+def test_brackets_in_a_text_that_has_no_end_do_not_count(end: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        read_json("[" * 100 + '"' + "[" * 300 + end)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
