@@ -29,7 +29,8 @@ class Credentials:
         instance: CRN, or hub/group/project. On "ibm_quantum_platform" also the instance's name, which costs one
             look-up a process.
         verify: Check TLS certificates; False turns it off, a text is the path of a CA bundle.
-        proxies: Proxy URL by scheme, as `requests` takes them.
+        proxies: Proxy URL by scheme, as `requests` takes them; "no_proxy": hosts to reach without, with commas between.
+            This machine is always reached without.
         private_endpoint: Use IBM Cloud's private hosts, on "ibm_quantum_platform".
         api_version: ``IBM-API-Version`` to ask for, YYYY-MM-DD; None for the one that this version was tested with.
 
@@ -128,3 +129,16 @@ def check_url(name: str, url: str | None) -> None:
         raise ConfigurationError(f"{name}: must have no user, password, query or fragment in it.")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ConfigurationError(f"{name}: http:// is for this machine only; {parts.hostname} needs https://.")
+
+
+def proxies_for(url: str, proxies: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the proxies for a URL, by scheme; none for this machine: its token is nobody else's business."""
+    chosen = dict(proxies or {})
+    named = chosen.pop("no_proxy", "").lower().split(",")
+    direct = [name.strip().removeprefix("*").removeprefix(".") for name in named]
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:  # refused where it is sent
+        return chosen
+    without = host in _LOOPBACK or any(f".{host}".endswith(f".{name}") for name in direct if name)
+    return {} if without else chosen

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from prefect_runtime.client.credentials import proxies_for
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.errors import (
     ApiError,
@@ -140,7 +141,8 @@ def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
     """Return the proxy's options for websocket-client; the keys are looked up as `requests` does."""
     parts = urlsplit(url)
     keys = (f"{parts.scheme}://{parts.hostname}", parts.scheme, f"all://{parts.hostname}", "all")
-    proxy = next((proxies[key] for key in keys if key in proxies), None) if proxies else None
+    chosen = proxies_for(url, proxies)
+    proxy = next((chosen[key] for key in keys if key in chosen), None)
     if proxy is None:
         return {"http_no_proxy": ["*"]}  # the environment does not decide
     target = urlsplit(proxy)

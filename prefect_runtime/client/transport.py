@@ -15,7 +15,7 @@ from typing import Any
 import requests
 import urllib3
 
-from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.credentials import Credentials, proxies_for
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.timed_http import READ_SECONDS, Sending, TimedAdapter, current
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
@@ -77,7 +77,6 @@ class Transport:
         session = _Session()
         session.trust_env = False
         session.verify = credentials.verify
-        session.proxies = dict(credentials.proxies or {})
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = TimedAdapter(_POOL)
         session.mount("http://", adapter)
@@ -86,6 +85,7 @@ class Transport:
         session.headers.update({"Accept-Encoding": "identity", "Accept": "application/json"})
         self._session = session
         self._max_answer_bytes = max_answer_bytes
+        self._proxies = credentials.proxies
         self._secrets = credentials.secrets
 
     def close(self) -> None:
@@ -128,6 +128,7 @@ class Transport:
                 params=list(params),
                 data=body,
                 headers=dict(headers),
+                proxies=proxies_for(url, self._proxies),
                 timeout=limits,  # type: ignore[arg-type]  # requests hands urllib3's own class through
                 allow_redirects=False,
                 stream=True,

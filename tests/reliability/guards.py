@@ -77,6 +77,8 @@ GUARDS = [
           "if False:", "unit/client/test_clean.py::test_a_text_made_for_it_does_not_keep_us_busy"),
     Guard("no secret is cut in half", "wire/redaction.py", '_LAST_WORD.sub("…", text[: limit + _MARGIN])',
           "text[: limit + _MARGIN]", "unit/client/test_clean.py::test_a_secret_is_not_cut_in_half_before_it_is_taken_out"),
+    Guard("no proxy for this machine", "client/credentials.py", "host in _LOOPBACK or any(", "any(",
+          _T + "test_this_machine_is_reached_without_a_proxy"),
     Guard("http:// for this machine only", "client/credentials.py",
           'if parts.scheme == "http" and parts.hostname not in _LOOPBACK:', "if False:",
           "unit/client/test_credentials.py::test_plain_http_to_another_machine_is_refused"),

@@ -193,8 +193,26 @@ def test_the_environment_decides_nothing(serve: Serve, monkeypatch: pytest.Monke
 
 def test_the_accounts_proxy_is_used(serve: Serve) -> None:
     proxy = serve(ok(b"from the proxy"))
-    assert ask("http://127.0.0.1:9/x", proxies={"http": proxy.url}).text == "from the proxy"
-    assert proxy.requests[0].startswith(b"GET http://127.0.0.1:9/x ")
+    assert ask("http://runtime.example/x", proxies={"http": proxy.url}).text == "from the proxy"
+    assert proxy.requests[0].startswith(b"GET http://runtime.example/x ")
+
+
+@pytest.mark.parametrize("scheme", ["http", "all", "http://127.0.0.1"])
+def test_this_machine_is_reached_without_a_proxy(serve: Serve, scheme: str) -> None:
+    proxy, server = serve(ok(b"from the proxy")), serve(ok(b"from the server"))
+    assert ask(server.url, proxies={scheme: proxy.url}).text == "from the server"
+    assert proxy.requests == []
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "asked"),
+    [("", 1), ("other.example", 1), ("time.example", 1), ("a, runtime.example", 0), (".example", 0), ("*.EXAMPLE", 0)],
+)
+def test_hosts_that_no_proxy_names_are_reached_without_one(serve: Serve, no_proxy: str, asked: int) -> None:
+    proxy = serve(ok(b"from the proxy"))
+    with contextlib.suppress(ConnectFailedError):  # there is no such host
+        ask("http://runtime.example/x", proxies={"http": proxy.url, "no_proxy": no_proxy})
+    assert len(proxy.requests) == asked
 
 
 # Nothing was sent
@@ -216,7 +234,7 @@ def test_a_proxy_that_is_not_there_sent_nothing_and_its_password_is_not_shown() 
     with socket.create_server(("127.0.0.1", 0)) as closed:
         proxy = f"http://me:geheim@127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(ConnectFailedError) as caught:
-        ask("http://127.0.0.1:9/jobs", proxies={"http": proxy})
+        ask("http://runtime.example/jobs", proxies={"http": proxy})
     assert "geheim" not in str(caught.value)
 
 

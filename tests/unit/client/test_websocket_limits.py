@@ -49,8 +49,8 @@ def serve() -> Iterator[Callable[[Behaviour], str]]:
         server.close()
 
 
-def connect(url: str, seconds: float = 5.0) -> Socket:
-    return Socket.connect(url, {"X-Access-Token": "t0ken"}, SocketOptions(), Deadline(seconds))
+def connect(url: str, seconds: float = 5.0, options: SocketOptions = SocketOptions()) -> Socket:  # noqa: B008 - frozen
+    return Socket.connect(url, {"X-Access-Token": "t0ken"}, options, Deadline(seconds))
 
 
 def accepted(request: bytes, *headers: bytes) -> bytes:
@@ -147,3 +147,27 @@ def test_a_redirect_is_not_followed(serve: Callable[[Behaviour], str], status: i
     with pytest.raises(TransportError):
         connect(serve(lambda connection, request: connection.sendall(location)))
     assert led_to == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "all"])
+def test_this_machine_is_reached_without_a_proxy(serve: Callable[[Behaviour], str], scheme: str) -> None:
+    asked: list[bytes] = []
+    proxy = serve(lambda connection, request: asked.append(request))
+    options = SocketOptions(proxies={scheme: proxy.removesuffix("/stream")})
+    stream = connect(serve(sends(b"\x81\x01a")), options=options)
+    assert stream.receive() == "a"
+    stream.close()
+    assert asked == []
+
+
+def test_another_machine_is_reached_through_the_proxy(serve: Callable[[Behaviour], str]) -> None:
+    asked: list[bytes] = []
+
+    def refuse(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        connection.sendall(b"HTTP/1.1 403 No\r\n\r\n")
+
+    options = SocketOptions(proxies={"http": serve(refuse).removesuffix("/stream")})
+    with pytest.raises(ConnectFailedError):
+        connect("http://runtime.example/stream", options=options)
+    assert [request.split()[:2] for request in asked] == [[b"CONNECT", b"runtime.example:80"]]
