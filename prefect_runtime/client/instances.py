@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from prefect_runtime.client.credentials import Credentials, is_crn
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.signing import taken
@@ -9,6 +11,7 @@ from prefect_runtime.client.transport import Transport
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
 
 SERVICE = "quantum-computing"  # the fifth field of an instance's CRN
+IAM_HOSTS = ("iam.cloud.ibm.com", "iam.test.cloud.ibm.com")  # and below them: private.iam.cloud.ibm.com, regions
 
 
 def iam_url(credentials: Credentials) -> str:
@@ -18,11 +21,20 @@ def iam_url(credentials: Credentials) -> str:
     return f"https://{'private.' if credentials.private_endpoint else ''}iam.cloud.ibm.com"
 
 
+def _controller_url(credentials: Credentials) -> str:
+    """Return the root of the resource controller: the token service's neighbour at IBM, elsewhere the same host."""
+    url = iam_url(credentials)
+    host = urlsplit(url).hostname or ""
+    if not f".{host}".endswith(tuple(f".{name}" for name in IAM_HOSTS)):
+        return url
+    before, _, domain = host.rpartition("iam.")
+    return f"https://{before}resource-controller.{domain}"
+
+
 def look_up(credentials: Credentials, transport: Transport, token: str, deadline: Deadline) -> str:
     """Return the CRN of the instance that the credentials name.
 
     Source: IBM Cloud Resource Controller, ``GET /v2/resource_instances?name=`` -> ``{"resources": [{"crn", "name"}]}``.
-    It is the token service's neighbour: on hosts that are not IBM's, the same host.
 
     Raises:
         ConfigurationError: There is none of that name, or more than one.
@@ -31,7 +43,7 @@ def look_up(credentials: Credentials, transport: Transport, token: str, deadline
     name = credentials.instance or ""
     answer = transport.exchange(
         "GET",
-        f"{iam_url(credentials).replace('iam.', 'resource-controller.', 1)}/v2/resource_instances",
+        f"{_controller_url(credentials)}/v2/resource_instances",
         deadline=deadline,
         headers={"Authorization": f"Bearer {token}"},
         params=[("name", name)],

@@ -229,6 +229,32 @@ def test_an_instance_given_by_name_is_looked_up_once(clock: FakeClock) -> None:
     assert CRN in runtime.secrets
 
 
+@pytest.mark.parametrize(
+    ("auth_url", "private", "asked"),
+    [
+        (None, False, "https://resource-controller.cloud.ibm.com"),
+        (None, True, "https://private.resource-controller.cloud.ibm.com"),
+        ("https://iam.test.cloud.ibm.com/", False, "https://resource-controller.test.cloud.ibm.com"),
+        ("https://private.eu-de.iam.cloud.ibm.com", False, "https://private.eu-de.resource-controller.cloud.ibm.com"),
+        ("https://iam.corp.example", False, "https://iam.corp.example"),
+        ("https://siam.com", False, "https://siam.com"),
+        ("https://siam.cloud.ibm.com", False, "https://siam.cloud.ibm.com"),
+        ("https://iam.cloud.ibm.com.evil.example", False, "https://iam.cloud.ibm.com.evil.example"),
+        ("https://gateway.example/iam.v1", False, "https://gateway.example/iam.v1"),
+    ],
+)
+def test_a_token_goes_to_no_host_that_nobody_named(
+    auth_url: str | None, private: bool, asked: str, clock: FakeClock
+) -> None:
+    transport = FakeTransport(named({"name": "my instance", "crn": CRN}))
+    account = Credentials(
+        channel="ibm_quantum_platform", token=KEY, instance="my instance", auth_url=auth_url, private_endpoint=private
+    )
+    client(account, transport, clock).job("j1")
+    (look_up,) = transport.to("resource_instances")
+    assert look_up.url == f"{asked}/v2/resource_instances"
+
+
 def test_an_instance_given_by_crn_is_not_looked_up(servers: Servers, clock: FakeClock) -> None:
     transport = FakeTransport(servers)
     client(IAM, transport, clock).job("j1")
