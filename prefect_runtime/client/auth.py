@@ -19,7 +19,6 @@ from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.client.signing import signed_in, taken, text_in
 from prefect_runtime.client.transport import Transport
 from prefect_runtime.wire.errors import (
-    AuthenticationError,
     ConfigurationError,
     ConnectFailedError,
     ProtocolError,
@@ -242,11 +241,14 @@ class IamAccess(_CachedAccess):
         """Return the current one, or the next where it is old."""
         with self._news:
             current, now = self.current, self._clock.monotonic()
-            if current is not None and (now < self._old_at or (self._making and now < self._over_at)):
+            lives = current is not None and now < self._over_at
+            if current is not None and lives and (now < self._old_at or self._making):
                 return current
+        # A service that hangs leaves most of the time to the request, which the old one still opens.
+        patience = deadline.at_most(min(SIGN_IN_SECONDS, deadline.remaining() / 3)) if lives else deadline
         try:
-            return self._next(current, deadline)
-        except AuthenticationError as error:
+            return self._next(current, patience)
+        except QiskitRuntimeError as error:
             if not error.retryable or current is None or self._clock.monotonic() >= self._over_at:
                 raise
             _log.warning("the token could not be renewed, the old one is used for as long as it lives: %s", error)

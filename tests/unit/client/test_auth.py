@@ -481,6 +481,35 @@ def test_while_the_sign_in_service_is_down_an_old_token_is_used_for_as_long_as_i
         runtime.job("j1")
 
 
+def test_a_sign_in_service_that_hangs_leaves_the_request_most_of_its_time(servers: Servers, clock: FakeClock) -> None:
+    class Hanging(FakeTransport):
+        hangs = False
+
+        def exchange(self, method: str, url: str, *, deadline: Deadline, **more: Any) -> Answer:
+            if self.hangs and "identity" in url:
+                self.sent.append(Sent(method, url, {}, None))
+                clock.sleep(deadline.remaining())
+                raise AnswerLostError("no answer came in time")
+            return super().exchange(method, url, deadline=deadline, **more)
+
+    transport = Hanging(servers)
+    access = IamAccess(IAM, transport, clock)  # type: ignore[arg-type]
+    first = access.get(Deadline(30, clock))
+    transport.hangs = True
+    clock.advance(0.8 * 3600)
+    for seconds in (30.0, 6.0):
+        deadline = Deadline(seconds, clock)
+        assert access.get(deadline) is first
+        assert deadline.remaining() >= 0.6 * seconds
+        assert access.get(deadline) is first  # asked again a little later only
+        assert deadline.remaining() >= 0.6 * seconds
+        clock.advance(15)
+    clock.advance(720)
+    with pytest.raises(AuthenticationError, match="cannot be asked now"):  # now it is needed
+        access.get(deadline := Deadline(30, clock))
+    assert deadline.remaining() < 1
+
+
 def test_what_the_sign_in_service_says_is_shown_without_the_key(clock: FakeClock, servers: Servers) -> None:
     servers.sign_in = (400, {"errorMessage": f"key {KEY} not found"})
     with pytest.raises(ApiError, match="not found") as caught:
