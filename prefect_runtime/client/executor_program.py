@@ -86,10 +86,10 @@ def version() -> str:
 
 def _check_alike(program_id: str, pubs: Sequence[Any]) -> None:
     name = "shots" if program_id == "sampler" else "precision"
-    asked = {getattr(pub, name) for pub in pubs}
+    asked = sorted({getattr(pub, name) for pub in pubs}, key=str)  # None, too: what the options say
     if len(asked) > 1:
         raise ConfigurationError(
-            f"pubs: client-side primitives take one number of {name} a job, these have {sorted(asked)}. Nothing was "
+            f"pubs: client-side primitives take one number of {name} a job, these have {asked}. Nothing was "
             "sent. Use one, or make a job of each group that `split_pubs` (client/executor_program.py) returns."
         )
 

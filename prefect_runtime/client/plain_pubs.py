@@ -27,15 +27,16 @@ def sampler_pub(parts: Sequence[Any], shots: int, place: str) -> list[Any]:
     return [text, _values(values, place), int(chosen)]
 
 
-def estimator_pub(parts: Sequence[Any], precision: float, place: str) -> list[Any]:
-    """Return ``[text, observables, values, precision]``.
+def estimator_pub(parts: Sequence[Any], precision: float | None, place: str) -> list[Any]:
+    """Return ``[text, observables, values, precision]``; None for the last leaves it to the options.
 
     Raises:
         ConfigurationError: A part that is no such thing; the message says where.
     """
     text, observables, values, own = [*parts, None, None][:4]
-    chosen = float(precision if own is None else own)
-    if not (chosen > 0 and math.isfinite(chosen)):
+    wanted = precision if own is None else own
+    chosen = None if wanted is None else float(wanted)
+    if chosen is not None and not (chosen > 0 and math.isfinite(chosen)):
         raise ConfigurationError(f"{place}: precision must be more than 0; got {chosen!r}.")
     return [text, _observables(observables, place), _values(values, place), chosen]
 

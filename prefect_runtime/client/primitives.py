@@ -146,7 +146,10 @@ class Preparation:
         return self._options.get("default_shots") or DEFAULT_SHOTS
 
     @property
-    def _precision(self) -> float:
+    def _precision(self) -> float | None:
+        """The precision of PUBs that do not say; None, as IBM's client sends it, leaves it to the options' shots."""
+        if self._options.get("default_shots") and not self._options.get("default_precision"):
+            return None
         return self._options.get("default_precision") or DEFAULT_PRECISION
 
     def _plain_pubs(self) -> list[Any]:

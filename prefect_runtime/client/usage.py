@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.wire.errors import UsageLimitError
+from prefect_runtime.wire.errors import ConfigurationError, UsageLimitError
 
 SUB_JOB_SECONDS = 2.0  # "approximately 2s per sub-job"
 REP_DELAY_MICROSECONDS = 250.0  # "250 microseconds on most IBM Quantum backends"
@@ -80,6 +80,9 @@ def estimate(pubs: Sequence[Any], options: Mapping[str, Any], backend: Backend, 
         options: The primitive's options.
         backend: Where they will run, with its documents.
         level: The estimator's resilience level.
+
+    Raises:
+        ConfigurationError: A precision of 0.
     """
     assumptions = ["one sub-job"]
     if backend.configuration is None or backend.configuration.get("simulator"):
@@ -94,7 +97,7 @@ def estimate(pubs: Sequence[Any], options: Mapping[str, Any], backend: Backend, 
             assumptions.append(
                 f"pubs[{number}]: its circuit takes {CIRCUIT_SECONDS * 1e6:g} µs; durations are not known"
             )
-        circuits, shots = _executions(pub)
+        circuits, shots = _executions(pub, options, f"pubs[{number}]")
         circuits *= _noise_factors(options, level)
         seconds = (length + delay + reset) * circuits * shots
         parts.append(
@@ -150,10 +153,14 @@ def _length(circuit: Any, backend: Backend) -> float | None:
         return None
 
 
-def _executions(pub: Any) -> tuple[int, int]:
+def _executions(pub: Any, options: Mapping[str, Any], place: str) -> tuple[int, int]:
     """Return how many circuits a PUB becomes, and how often each is run."""
     if not hasattr(pub, "observables"):
         return pub.parameter_values.size, pub.shots
+    if pub.precision is None:
+        return _measured_circuits(pub), options["default_shots"]
+    if pub.precision == 0:
+        raise ConfigurationError(f"{place}: a precision of 0 takes endless shots; give one that is more than 0.")
     return _measured_circuits(pub), math.ceil(1 / pub.precision**2)
 
 

@@ -373,6 +373,19 @@ def test_both_clients_build_the_same_program_for_client_side_primitives(
     assert mine[0].data.shape == other[0].data.shape
 
 
+def test_an_estimator_runs_the_shots_that_the_options_say(ibm: Any, ours: RuntimeService, recorder: Recorder) -> None:
+    backend = ibm.service.backend("aer_simulator")
+    circuit = generate_preset_pass_manager(optimization_level=1, backend=backend, seed_transpiler=1).run(
+        bell(lambda circuit: circuit).remove_final_measurements(inplace=False)
+    )
+    options = {"default_shots": 400}
+    ibm.EstimatorV2(mode=backend, options=options).run([(circuit, "ZZ")])
+    their_params = recorder.params()
+    job = ours.run("estimator", {"pubs": [(circuit, "ZZ")], "options": options}, backend="aer_simulator")
+    assert but_for_circuits(recorder.params()) == but_for_circuits(their_params)
+    assert job.result(timeout=60)[0].metadata["target_precision"] == 1 / 20
+
+
 def test_twelve_sets_are_compared() -> None:
     assert len(SETS) == 12
     assert set(DIFFERS) <= set(SETS)

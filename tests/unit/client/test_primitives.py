@@ -143,6 +143,27 @@ def test_circuits_are_sent_as_text_to_programs_that_are_to_load_no_qiskit() -> N
     assert (observables, values.tolist(), precision) == ({"Z": 1.0}, [0.5], 1 / 64)
 
 
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        ({}, 1 / 64),
+        ({"default_precision": 0.25}, 0.25),
+        ({"default_shots": 100_000}, None),
+        ({"default_shots": 100_000, "default_precision": 0.25}, 0.25),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("support_qiskit", [True, False])
+def test_an_estimators_default_shots_are_left_to_the_options(
+    options: dict[str, Any], precision: float | None, support_qiskit: bool
+) -> None:
+    circuit = rotated().remove_final_measurements(inplace=False)
+    pubs = [(circuit, "Z", [0.5]), (circuit, "Z", [0.5], 0.125)]
+    params = sent("estimator", pubs, options, support_qiskit=support_qiskit)
+    assert [pub[3] for pub in params["pubs"]] == [precision, 0.125]
+    assert params["options"] == options
+
+
 _WITHOUT_QISKIT = """
 import json, sys
 

@@ -15,7 +15,7 @@ from qiskit.quantum_info import SparsePauliOp
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.usage import UsageEstimate, check_left, estimate, remaining_seconds
 from prefect_runtime.local.backends import describe
-from prefect_runtime.wire.errors import UsageLimitError
+from prefect_runtime.wire.errors import ConfigurationError, UsageLimitError
 
 
 def device(**changes: Any) -> Backend:
@@ -92,6 +92,18 @@ def test_observables_that_share_a_basis_are_measured_together(observables: Any, 
     pub = EstimatorPub.coerce((circuit, observables, values) if values else (circuit, observables), 0.1)
     (part,) = of(pub).pubs
     assert (part.circuits, part.shots) == (circuits, 100)
+
+
+def test_shots_are_those_of_the_options_where_a_pub_has_no_precision() -> None:
+    pub = EstimatorPub.coerce((QuantumCircuit(5), "ZZIII"))
+    (part,) = of(pub, default_shots=100_000).pubs
+    assert part.shots == 100_000
+
+
+def test_a_precision_of_nothing_cannot_be_estimated() -> None:
+    pubs = [EstimatorPub.coerce((QuantumCircuit(5), "ZZIII"), precision) for precision in (0.1, 0)]
+    with pytest.raises(ConfigurationError, match=r"pubs\[1\]: a precision of 0"):
+        of(*pubs)
 
 
 def test_mitigation_multiplies_or_is_said_to_be_missing() -> None:
