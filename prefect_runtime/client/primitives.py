@@ -199,11 +199,11 @@ class Preparation:
         if backend.configuration is None or self._level is None or misfit(circuit, backend.target) is None:
             return pub
         fitted = self._transpile(circuit, backend.configuration, backend.properties)
-        kind = type(pub)
+        kind, values = type(pub), _values_for(fitted, pub)
         if self._program_id == "sampler":
-            return kind(fitted, pub.parameter_values, pub.shots)
+            return kind(fitted, values, pub.shots)
         observables = pub.observables.apply_layout(fitted.layout)
-        return kind(fitted, observables, pub.parameter_values, pub.precision)
+        return kind(fitted, observables, values, pub.precision)
 
     def _transpile(self, circuit: Any, configuration: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Any:
         from qiskit.transpiler import generate_preset_pass_manager
@@ -230,6 +230,15 @@ class Preparation:
                 f"{place}: {backend.name} cannot run this circuit: {fault}. Nothing was sent. Leave transpiling to "
                 "optimization_level=0 to 3, or transpile for this backend."
             )
+
+
+def _values_for(circuit: Any, pub: Any) -> Any:
+    """Return a PUB's parameter values, without those that its transpiled circuit has no use for."""
+    from qiskit.primitives.containers.bindings_array import BindingsArray
+
+    names, left = list(pub.circuit.parameters), tuple(circuit.parameters)
+    values = pub.parameter_values.as_array(names)[..., [names.index(parameter) for parameter in left]]
+    return BindingsArray({left: values} if left else None, shape=pub.parameter_values.shape)
 
 
 def _as_text(pub: Any) -> list[Any]:

@@ -119,6 +119,31 @@ def test_an_angle_that_a_device_does_not_have_is_refused_and_never_made_by_trans
     assert "rzz" not in prepare("sampler", [circuit], on=on).pubs[0].circuit.count_ops()
 
 
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3)], ids=str)
+def test_values_of_parameters_that_transpiling_takes_away_go_with_them(shape: tuple[int, ...], level: int) -> None:
+    a, b, c = Parameter("a"), Parameter("b"), Parameter("c")
+    circuit = QuantumCircuit(1, 1)
+    circuit.rz(c, 0)  # of a qubit that is 0
+    circuit.ry(b, 0)
+    circuit.rz(a, 0)  # and measured: without effect
+    circuit.measure(0, 0)
+    values = np.arange(3.0 * np.prod(shape, dtype=int)).reshape(*shape, 3)
+    on = backend("generic_5q")
+    (pub,) = prepare("sampler", [(circuit, values)], on=on, level=level).pubs
+    left = [parameter.name for parameter in pub.circuit.parameters]
+    assert "b" in left
+    assert pub.shape == shape
+    sent_values = pub.parameter_values.as_array(pub.circuit.parameters)
+    assert (sent_values == values[..., ["abc".index(name) for name in left]]).all()
+    circuit = QuantumCircuit(1, 1)
+    circuit.h(0)
+    circuit.rz(a, 0)
+    circuit.measure(0, 0)
+    (pub,) = prepare("sampler", [(circuit, values[..., :1])], on=on, level=level).pubs
+    assert (pub.shape, pub.parameter_values.num_parameters) == (shape, len(pub.circuit.parameters))
+
+
 def test_dynamical_decoupling_is_refused_for_dynamic_circuits() -> None:
     circuit = QuantumCircuit(2, 1)
     circuit.measure(0, 0)
