@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from prefect_runtime.client.accounts import Account
 from prefect_runtime.client.backend import Backend, BackendStatus
-from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, QiskitRuntimeError
+from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, ProtocolError, QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
+
+T = TypeVar("T")
 
 BACKEND_SECONDS = 300.0  # how long a backend's documents are good for; calibrations change daily
 REPORT_SECONDS = 5.0  # for a look at a backend's state before a job: a courtesy, which must not hold the job up
@@ -34,28 +36,37 @@ class Backends:
 
         Raises:
             BackendNotFoundError: The server has none of that name.
+            ProtocolError: IBM Quantum Platform has no configuration of it.
         """
+        return self._cached(self._account.backends, name, self._fetch)
+
+    def _cached(self, cache: dict[str, tuple[float, T]], name: str, fetch: Callable[[str], T]) -> T:
+        """Return what is known of a backend, asked for again after five minutes."""
         clock = self._client.clock
-        asked_at, backend = self._account.backends.get(name, (0.0, None))
-        if backend is None or clock.monotonic() - asked_at > BACKEND_SECONDS:
-            backend = self._fetch(name)
-            self._account.backends[name] = (clock.monotonic(), backend)
-        return backend
+        if name not in cache or clock.monotonic() - cache[name][0] > BACKEND_SECONDS:
+            found = fetch(name)
+            cache[name] = (clock.monotonic(), found)
+        return cache[name][1]
 
     def _fetch(self, name: str) -> Backend:
-        status = self._client.backend(name, "status")
-        self._account.statuses[name] = (self._client.clock.monotonic(), _from_page(status))
+        status = _from_page(self._client.backend(name, "status"))
+        self._account.statuses[name] = (self._client.clock.monotonic(), status)
+        configuration = self._page(name, "configuration")
+        if configuration is None and self._client.credentials.channel == "ibm_quantum_platform":
+            raise ProtocolError(
+                f"backend: the server has no configuration of {name!r}, so circuits cannot be put into its terms. "
+                "Nothing was sent. Try again later, or choose another backend."
+            )
+        has_properties = configuration is not None and not configuration.get("simulator")
+        properties = self._page(name, "properties") if has_properties else None
+        return Backend(name, status=status, configuration=configuration, properties=properties or None)
+
+    def _page(self, name: str, page: str) -> Mapping[str, Any] | None:
+        """Return a page on a backend; None where the server has no such page."""
         try:
-            configuration: Mapping[str, Any] | None = self._client.backend(name, "configuration")
-            properties = None if (configuration or {}).get("simulator") else self._client.backend(name, "properties")
+            return self._client.backend(name, page)
         except BackendNotFoundError:
-            configuration = properties = None
-        return Backend(
-            name,
-            status=_from_page(status),
-            configuration=configuration,
-            properties=properties or None,
-        )
+            return None
 
     def least_busy(self) -> Backend:
         """Return the operational backend with the shortest queue; of equal ones, the first the server lists.
@@ -87,18 +98,16 @@ class Backends:
 
     def _status(self, name: str) -> BackendStatus | None:
         """Return how a backend is doing, asked for once in five minutes; None where that cannot be had."""
-        clock = self._client.clock
         if self._client.credentials.channel == "local":
             return None  # its simulators always run
-        asked_at, status = self._account.statuses.get(name, (0.0, None))
-        if status is not None and clock.monotonic() - asked_at <= BACKEND_SECONDS:
-            return status
+
+        def ask(name: str) -> BackendStatus:
+            return _from_page(self._client.backend(name, "status", seconds=REPORT_SECONDS))
+
         try:
-            status = _from_page(self._client.backend(name, "status", seconds=REPORT_SECONDS))
+            return self._cached(self._account.statuses, name, ask)
         except QiskitRuntimeError:
             return None  # what is wrong with the name or the line, the request itself will tell
-        self._account.statuses[name] = (clock.monotonic(), status)
-        return status
 
     def _report(self, name: str) -> None:
         """Say before a job is sent that its backend takes none now: it would wait, and nobody know why."""

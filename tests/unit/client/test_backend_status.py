@@ -10,8 +10,9 @@ from test_auth import IAM, FakeTransport, Sent, Servers
 
 from prefect_runtime.client.accounts import Account
 from prefect_runtime.client.backends import BACKEND_SECONDS, Backends
+from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.rest import RuntimeClient
-from prefect_runtime.wire.errors import AnswerLostError
+from prefect_runtime.wire.errors import AnswerLostError, ProtocolError
 
 if TYPE_CHECKING:
     from conftest import FakeClock
@@ -24,6 +25,8 @@ class Platform:
 
     def __init__(self, **states: Any) -> None:
         self.states = states
+        self.missing: set[str] = set()
+        self.simulators = True
         self._cloud = Servers()
 
     def __call__(self, sent: Sent) -> Any:
@@ -35,8 +38,12 @@ class Platform:
         state = self.states[parts[0]]
         if isinstance(state, Exception):
             return state
+        if parts[1] in self.missing:
+            return 404, {"errors": [{"message": "no such page"}]}
         if parts[1] == "configuration":
-            return 200, {**CONFIGURATION, "backend_name": parts[0]}
+            return 200, {**CONFIGURATION, "backend_name": parts[0], "simulator": self.simulators}
+        if parts[1] == "properties":
+            return 200, {"qubits": []}
         return 200, {"state": state != "offline", "status": state, "message": "for a while", "length_queue": 2}
 
     def _device(self, name: str, state: Any) -> dict[str, Any]:
@@ -45,10 +52,10 @@ class Platform:
         return {"name": name, "status": status, "qubits": 5, "queue_length": 2, "wait_time_seconds": wait}
 
 
-def made(clock: FakeClock, **states: Any) -> tuple[Backends, FakeTransport, Platform]:
+def made(clock: FakeClock, *, account: Credentials = IAM, **states: Any) -> tuple[Backends, FakeTransport, Platform]:
     platform = Platform(**states)
     transport = FakeTransport(platform)
-    client = RuntimeClient(IAM, clock=clock, transport=transport)  # type: ignore[arg-type]
+    client = RuntimeClient(account, clock=clock, transport=transport)  # type: ignore[arg-type]
     return Backends(Account(client=client)), transport, platform
 
 
@@ -95,3 +102,33 @@ def test_of_several_names_the_first_that_runs_jobs_is_taken(clock: FakeClock) ->
     platform.states["a"] = "active"
     clock.advance(BACKEND_SECONDS + 1)
     assert backends.choose(("a", "b")).name == "a"
+
+
+CLASSIC = Credentials(channel="classic", token="token", url="https://runtime.example/api")
+
+
+def test_a_device_without_a_page_of_properties_keeps_its_configuration(clock: FakeClock) -> None:
+    backends, transport, platform = made(clock, a="active")
+    platform.simulators, platform.missing = False, {"properties"}
+    backend = backends.known("a")
+    assert (backend.num_qubits, backend.properties) == (5, None)
+    assert [sent.url.rpartition("/")[2] for sent in transport.to("/backends/a/")] == [
+        "status", "configuration", "properties",
+    ]  # fmt: skip
+
+
+def test_without_a_configuration_no_circuit_is_sent_to_the_platform(clock: FakeClock) -> None:
+    backends, transport, platform = made(clock, a="active")
+    platform.missing = {"configuration", "properties"}
+    with pytest.raises(ProtocolError, match="no configuration of 'a'"):
+        backends.choose("a")
+    assert not transport.to("/properties")
+    platform.missing = set()
+    assert backends.choose("a").num_qubits == 5  # what failed is not kept
+
+
+def test_a_classic_server_need_not_have_a_configuration(clock: FakeClock) -> None:
+    backends, _, platform = made(clock, account=CLASSIC, a="active")
+    platform.missing = {"configuration"}
+    backend = backends.known("a")
+    assert (backend.name, backend.configuration) == ("a", None)
