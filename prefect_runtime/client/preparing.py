@@ -56,9 +56,8 @@ class Preparing:
         """Return the seconds of a QPU that a primitive's PUBs will take; None for other programs."""
         if not prepared.pubs:
             return None
-        options = request.inputs.get("options") or {}
-        level = options.get("resilience_level", request.inputs.get("resilience_level"))
-        return usage.estimate(prepared.pubs, options, self._backends.known(prepared.backend or ""), level)
+        options = primitives.options_of(request.inputs)
+        return usage.estimate(prepared.pubs, options, self._backends.known(prepared.backend or ""))
 
     def _check_program(self, program_id: str) -> None:
         """Refuse an unknown program before anything is sent where asking costs nothing; elsewhere the server does."""

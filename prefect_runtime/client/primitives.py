@@ -71,6 +71,14 @@ def _read_pub(program_id: str, index: int, pub: Any) -> list[Any]:
     return [read_circuit(parts[0], place, keep_text=not has_qiskit()), *parts[1:]]
 
 
+def options_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a primitive's options; the resilience level may stand beside them, as IBM's service has it, or in them."""
+    options = dict(inputs.get("options") or {})
+    if inputs.get("resilience_level") is not None:
+        options.setdefault("resilience_level", inputs["resilience_level"])
+    return options
+
+
 class Preparation:
     """Makes a request ready to be sent, when and if it is sent.
 
@@ -93,7 +101,7 @@ class Preparation:
     ) -> None:
         self._program_id = program_id
         self._inputs = inputs
-        self._options: Mapping[str, Any] = inputs.get("options") or {}
+        self._options = options_of(inputs)
         self._level = optimization_level
         self._choose_backend = choose_backend
         self._client_side = client_side
@@ -131,8 +139,8 @@ class Preparation:
 
     def _params(self, pubs: list[Any], *, support_qiskit: bool) -> dict[str, Any]:
         """Return the program's parameters, named and in the order in which IBM's client sends them."""
-        options = {name: self._options[name] for name in OPTIONS if name in self._options} | dict(self._options)
-        level = options.pop("resilience_level", self._inputs.get("resilience_level"))
+        options = {name: self._options[name] for name in OPTIONS if name in self._options} | self._options
+        level = options.pop("resilience_level", None)
         others = {
             name: value
             for name, value in self._inputs.items()

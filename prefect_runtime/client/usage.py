@@ -72,14 +72,13 @@ class UsageEstimate:
         return asdict(self)
 
 
-def estimate(pubs: Sequence[Any], options: Mapping[str, Any], backend: Backend, level: object = None) -> UsageEstimate:
+def estimate(pubs: Sequence[Any], options: Mapping[str, Any], backend: Backend) -> UsageEstimate:
     """Return what PUBs will take on a backend.
 
     Args:
         pubs: Qiskit's PUBs, their circuits in the backend's terms.
-        options: The primitive's options.
+        options: The primitive's options, an estimator's resilience level among them.
         backend: Where they will run, with its documents.
-        level: The estimator's resilience level.
 
     Raises:
         ConfigurationError: A precision of 0.
@@ -87,7 +86,7 @@ def estimate(pubs: Sequence[Any], options: Mapping[str, Any], backend: Backend, 
     assumptions = ["one sub-job"]
     if backend.configuration is None or backend.configuration.get("simulator"):
         assumptions.append("as on a device: a simulator charges the time it takes")
-    extra = _unknown_extra(options, level, estimator=any(hasattr(pub, "observables") for pub in pubs))
+    extra = _unknown_extra(options, estimator=any(hasattr(pub, "observables") for pub in pubs))
     delay, reset = _rep_delay(options, backend), _reset(options, backend)
     parts = []
     for number, pub in enumerate(pubs):
@@ -98,7 +97,7 @@ def estimate(pubs: Sequence[Any], options: Mapping[str, Any], backend: Backend, 
                 f"pubs[{number}]: its circuit takes {CIRCUIT_SECONDS * 1e6:g} µs; durations are not known"
             )
         circuits, shots = _executions(pub, options, f"pubs[{number}]")
-        circuits *= _noise_factors(options, level)
+        circuits *= _noise_factors(options)
         seconds = (length + delay + reset) * circuits * shots
         parts.append(
             PubUsage(
@@ -197,14 +196,14 @@ def _bases(labels: Iterable[str]) -> int:
     return len(bases)
 
 
-def _noise_factors(options: Mapping[str, Any], level: object) -> int:
+def _noise_factors(options: Mapping[str, Any]) -> int:
     resilience = _section(options, "resilience")
-    if not resilience.get("zne_mitigation", level == 2):
+    if not resilience.get("zne_mitigation", options.get("resilience_level") == 2):
         return 1
     return len(_section(resilience, "zne").get("noise_factors") or ZNE_FACTORS)
 
 
-def _unknown_extra(options: Mapping[str, Any], level: object, *, estimator: bool) -> list[str]:
+def _unknown_extra(options: Mapping[str, Any], *, estimator: bool) -> list[str]:
     """Return what will add to the estimate, in words."""
     resilience = _section(options, "resilience")
     extra = []
@@ -213,7 +212,7 @@ def _unknown_extra(options: Mapping[str, Any], level: object, *, estimator: bool
     if resilience.get("layer_noise_learning") or resilience.get("zne", {}).get("amplifier") == "pea":
         extra.append("not counted: learning the layers' noise")
     # IBM's default level is 1, which mitigates errors of the read-out.
-    if estimator and resilience.get("measure_mitigation", level != 0):
+    if estimator and resilience.get("measure_mitigation", options.get("resilience_level") != 0):
         extra.append("not counted: calibrating the read-out, which resilience levels 1 and 2 do")
     if _section(options, "dynamical_decoupling").get("enable"):
         extra.append("not counted: what dynamical decoupling inserts")

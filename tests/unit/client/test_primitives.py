@@ -189,6 +189,21 @@ def test_an_estimators_default_shots_are_left_to_the_options(
     assert params["options"] == options
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["in the options", "beside them"])
+def test_the_resilience_level_counts_wherever_it_stands(inside: bool) -> None:
+    pytest.importorskip("qiskit_ibm_runtime")
+    circuit = rotated().remove_final_measurements(inplace=False)
+    level = {"resilience_level": 0}
+    inputs = {"pubs": [(circuit, "Z", [0.5], 0.1)], "options": level if inside else {}, **({} if inside else level)}
+    given = primitives.read("estimator", inputs)
+    there = primitives.Preparation("estimator", given, 1, backend)()
+    assert decode(there.params)["resilience_level"] == 0
+    assert decode(there.params)["options"] == {}
+    here = primitives.Preparation("estimator", given, 1, lambda: backend("generic_5q"), client_side=True)()
+    items = json.loads(here.params)["quantum_program"]["items"]
+    assert len(items) == 1  # at level 1, the default, another one calibrates the read-out
+
+
 _WITHOUT_QISKIT = """
 import json, sys
 

@@ -39,7 +39,7 @@ def rotated() -> QuantumCircuit:
 
 
 def of(*pubs: Any, on: Backend | None = None, level: Any = 0, **options: Any) -> UsageEstimate:
-    return estimate(pubs, options, on or device(), level)
+    return estimate(pubs, {"resilience_level": level, **options}, on or device())
 
 
 def test_a_samplers_estimate_is_the_formula_with_the_backends_own_times() -> None:
