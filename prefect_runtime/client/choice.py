@@ -12,7 +12,7 @@ from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.fidelity import expected_fidelity
 from prefect_runtime.client.request import check_backend
 from prefect_runtime.client.retry import check_seconds
-from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError
+from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, ProtocolError
 
 Prefer = Literal["wait", "fidelity"]
 
@@ -46,6 +46,10 @@ class Wish:
             raise ConfigurationError(f"min_num_qubits: must be a whole number, 1 or more; got {width!r}.")
         if self.prefer not in ("wait", "fidelity"):
             raise ConfigurationError(f"prefer: {self.prefer!r} is none of 'wait', 'fidelity'.")
+        if any(isinstance(circuit, str) for circuit in self.circuits):
+            raise ConfigurationError(
+                "circuits: looking at them needs Qiskit: pip install 'prefect-runtime[local]'; or give min_num_qubits."
+            )
         if self.prefer == "fidelity" and not self.circuits:
             raise ConfigurationError("circuits: needed for prefer='fidelity': which qubits count depends on them.")
 
@@ -100,19 +104,31 @@ def choose(wish: Wish, backends: Sequence[Backend], load: Callable[[str], Backen
     names = wish.names or tuple(listed)
     refused = {name: why for name in names if (why := _why_not(listed.get(name), wish))}
     left = [listed[name] for name in names if name not in refused]
-    if not left:
-        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items()) or "the account has none"
-        raise BackendNotFoundError(f"No backend will do. {reasons}.", status_code=404)
-    if wish.prefer == "wait":
+    if left and wish.prefer == "wait":
         best = min(left, key=lambda backend: (_wait(backend), _queue(backend)))
         others = {one.name: f"longer wait ({_seconds(one)})" for one in left if one is not best}
         return Choice(name=best.name, wait_seconds=_known_wait(best), fidelity=None, others=refused | others)
-    fidelities = {one.name: expected_fidelity(wish.circuits, load(one.name).target) for one in left}
-    best = max(left, key=lambda backend: fidelities[backend.name])  # of equal ones the first
-    others = {one.name: f"fidelity {fidelities[one.name]:.3g}" for one in left if one is not best}
-    return Choice(
-        name=best.name, wait_seconds=_known_wait(best), fidelity=fidelities[best.name], others=refused | others
-    )
+    fidelities = {one.name: _fidelity(wish, one.name, load) for one in left}
+    refused |= {name: said for name, said in fidelities.items() if isinstance(said, str)}
+    judged = {name: said for name, said in fidelities.items() if not isinstance(said, str)}
+    if not judged:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items()) or "the account has none"
+        raise BackendNotFoundError(f"No backend will do. {reasons}.", status_code=404)
+    name = max(judged, key=judged.__getitem__)  # of equal ones the first
+    others = {other: f"fidelity {judged[other]:.3g}" for other in judged if other != name}
+    return Choice(name=name, wait_seconds=_known_wait(listed[name]), fidelity=judged[name], others=refused | others)
+
+
+def _fidelity(wish: Wish, name: str, load: Callable[[str], Backend]) -> float | str:
+    """Return how well a backend would run the circuits, or why it cannot."""
+    try:
+        backend = load(name)
+    except (BackendNotFoundError, ProtocolError) as error:  # not the line's: they say nothing of this backend
+        return f"nothing is known of it ({error})"
+    try:
+        return expected_fidelity(wish.circuits, backend)
+    except Exception as error:  # noqa: BLE001 - Qiskit refuses a circuit with many kinds of errors
+        return f"cannot run the circuits ({type(error).__name__}: {error})"
 
 
 def _why_not(backend: Backend | None, wish: Wish) -> str:

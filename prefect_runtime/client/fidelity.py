@@ -10,15 +10,24 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-LEVEL, SEED = 2, 7  # of transpiling, as for a job whose caller does not say
+from prefect_runtime.client.backend import Backend
+from prefect_runtime.client.isa import misfit
+from prefect_runtime.client.target import pass_manager
+
+LEVEL = 2  # of transpiling, as for a job whose caller does not say
 
 
-def expected_fidelity(circuits: Sequence[Any], target: Any) -> float:
-    """Return the probability that circuits, transpiled to a target, all run without an error: 0 to 1."""
-    from qiskit.transpiler import generate_preset_pass_manager
+def expected_fidelity(circuits: Sequence[Any], backend: Backend) -> float:
+    """Return the probability that circuits all run without an error on a backend, as a job would run them: 0 to 1.
 
-    passes = generate_preset_pass_manager(optimization_level=LEVEL, target=target, seed_transpiler=SEED)
-    return math.exp(sum(_log_fidelity(passes.run(circuit), target) for circuit in circuits))
+    Raises:
+        ConfigurationError: The backend has no documents.
+        Exception: Whatever Qiskit raises for a circuit that cannot be put into the backend's terms.
+    """
+    target = backend.target
+    passes = pass_manager(backend.configuration or {}, backend.properties, LEVEL)
+    fitted = [circuit if misfit(circuit, target) is None else passes.run(circuit) for circuit in circuits]
+    return math.exp(sum(_log_fidelity(circuit, target) for circuit in fitted))
 
 
 def _log_fidelity(circuit: Any, target: Any, physical: Sequence[int] | None = None) -> float:

@@ -15,7 +15,7 @@ from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.circuits import has_qiskit, read_circuit
 from prefect_runtime.client.isa import is_dynamic, misfit, rzz_fault
 from prefect_runtime.client.request import Prepared
-from prefect_runtime.client.target import build_target, without_fractional_gates
+from prefect_runtime.client.target import TRANSPILER_SEED, pass_manager
 from prefect_runtime.wire.codec import encode_inputs
 from prefect_runtime.wire.errors import ConfigurationError
 
@@ -27,8 +27,6 @@ OPTIONS = (
     *("simulator", "execution"),
 )
 """The primitives' options in the order in which IBM's client sends them (qiskit-ibm-runtime 0.51)."""
-
-TRANSPILER_SEED = 7  # recorded on the card: the same calibration and seed give the same circuit
 
 
 def is_primitive(program_id: str, inputs: Mapping[str, Any]) -> bool:
@@ -206,22 +204,14 @@ class Preparation:
             )
         if backend.configuration is None or self._level is None or misfit(circuit, backend.target) is None:
             return pub
-        fitted = self._transpile(circuit, backend.configuration, backend.properties)
+        if self._pass_manager is None:
+            self._pass_manager = pass_manager(backend.configuration, backend.properties, self._level)
+        fitted = self._pass_manager.run(circuit)
         kind, values = type(pub), _values_for(fitted, pub)
         if self._program_id == "sampler":
             return kind(fitted, values, pub.shots)
         observables = pub.observables.apply_layout(fitted.layout)
         return kind(fitted, observables, values, pub.precision)
-
-    def _transpile(self, circuit: Any, configuration: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Any:
-        from qiskit.transpiler import generate_preset_pass_manager
-
-        if self._pass_manager is None:
-            target = build_target(without_fractional_gates(configuration), properties)
-            self._pass_manager = generate_preset_pass_manager(
-                optimization_level=self._level, target=target, seed_transpiler=TRANSPILER_SEED
-            )
-        return self._pass_manager.run(circuit)
 
     def _check_runs(self, pub: Any, backend: Backend, place: str) -> None:
         """Refuse what would be refused, or fail, once the job has waited its turn."""

@@ -17,6 +17,7 @@ Qubits = tuple[int, ...]
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "": 1.0}
 _HERTZ = {"GHz": 1e9, "MHz": 1e6, "kHz": 1e3, "Hz": 1.0, "": 1.0}
 _TIMES = frozenset({"T1", "T2", "readout_length", "gate_length"})
+TRANSPILER_SEED = 7  # recorded on the card: the same calibration and seed give the same circuit
 FRACTIONAL_GATES = frozenset({"rx", "rzz"})
 """Gates of a device that take any angle. Source: `is_fractional_gate`, qiskit-ibm-runtime 0.51."""
 
@@ -151,6 +152,23 @@ def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         scale = _SECONDS[unit] if name in _TIMES else _HERTZ[unit] if name == "frequency" else 1.0
         numbers[name] = entry["value"] * scale
     return numbers
+
+
+def pass_manager(configuration: Mapping[str, Any], properties: Mapping[str, Any] | None, level: int) -> Any:
+    """Return the passes that put a circuit into a backend's terms; the same documents give the same circuit.
+
+    Args:
+        configuration: The configuration document.
+        properties: The properties document.
+        level: How hard to try, 0 to 3.
+
+    Raises:
+        ConfigurationError: The configuration document lacks what a target needs.
+    """
+    from qiskit.transpiler import generate_preset_pass_manager
+
+    target = build_target(without_fractional_gates(configuration), properties)
+    return generate_preset_pass_manager(optimization_level=level, target=target, seed_transpiler=TRANSPILER_SEED)
 
 
 def without_fractional_gates(configuration: Mapping[str, Any]) -> dict[str, Any]:

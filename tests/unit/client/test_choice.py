@@ -121,25 +121,82 @@ def test_the_calibration_of_the_qubits_that_are_used_decides() -> None:
 
 
 def test_a_fidelity_is_the_product_over_what_is_done_on_the_very_qubits() -> None:
-    target = documented("generic_5q", backends.describe("generic_5q", calibration=1)).target
+    backend = documented("generic_5q", backends.describe("generic_5q", calibration=1))
+    target = backend.target
     circuit = QuantumCircuit(2, 1)
     circuit.cx(0, 1)
     circuit.measure(1, 0)
     # Wherever it is put, it is one cx and one measurement, and nothing else that errs.
     possible = [(1 - target["cx"][pair].error) * (1 - target["measure"][(pair[1],)].error) for pair in target["cx"]]
-    assert any(expected_fidelity([circuit], target) == pytest.approx(one) for one in possible)
-    once = expected_fidelity([circuit], target)
-    assert expected_fidelity([circuit, circuit], target) == pytest.approx(once**2)
+    assert any(expected_fidelity([circuit], backend) == pytest.approx(one) for one in possible)
+    once = expected_fidelity([circuit], backend)
+    assert expected_fidelity([circuit, circuit], backend) == pytest.approx(once**2)
 
 
 def test_a_branch_that_may_be_taken_counts() -> None:
-    target = documented("generic_5q", backends.describe("generic_5q", calibration=1)).target
+    backend = documented("generic_5q", backends.describe("generic_5q", calibration=1))
     circuit = QuantumCircuit(2, 1)
     circuit.measure(0, 0)
-    plain = expected_fidelity([circuit], target)
+    plain = expected_fidelity([circuit], backend)
     with circuit.if_test((0, 1)):
         circuit.cx(0, 1)
-    assert expected_fidelity([circuit], target) < plain
+    assert expected_fidelity([circuit], backend) < plain
+
+
+def test_the_circuit_is_judged_that_a_job_would_run() -> None:
+    """A device's ``rzz`` takes some of the angles only, so none is made of what is written otherwise."""
+    documents = copy.deepcopy(backends.describe("generic_5q", calibration=1))
+    pair = next(gate["qubits"] for gate in documents["properties"]["gates"] if gate["gate"] == "cx")
+    documents["configuration"]["basis_gates"].append("rzz")
+    documents["configuration"]["gates"].append({"name": "rzz", "parameters": ["t"], "coupling_map": [pair]})
+    perfect = [{"name": "gate_error", "value": 0.0, "unit": "", "date": "2026-01-01T00:00:00Z"}]
+    documents["properties"]["gates"].append({"gate": "rzz", "qubits": pair, "parameters": perfect})
+    backend = documented("generic_5q", documents)
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.rzz(0.3, 0, 1)
+    assert expected_fidelity([circuit], backend) < 1 - min(one.error for one in backend.target["cx"].values())
+    native = QuantumCircuit(5)
+    native.rzz(0.3, *pair)
+    assert expected_fidelity([native], backend) == 1.0
+
+
+def test_a_backend_that_cannot_run_the_circuits_leaves_the_choice_to_the_others() -> None:
+    dynamic = QuantumCircuit(1, 1)
+    dynamic.measure(0, 0)
+    with dynamic.while_loop((dynamic.clbits[0], 1)):
+        dynamic.x(0)
+        dynamic.measure(0, 0)
+    plain, able = (copy.deepcopy(backends.describe("generic_5q", calibration=1)) for _ in range(2))
+    instructions = able["configuration"]["supported_instructions"]
+    plain["configuration"]["supported_instructions"] = [name for name in instructions if name != "while_loop"]
+    able["configuration"]["supported_instructions"] = list({*instructions, "while_loop"})
+    there = {
+        "plain": documented("plain", plain),
+        "bare": Backend("bare", status=BackendStatus(operational=True)),
+        "able": documented("able", able),
+    }
+
+    def load(name: str) -> Backend:
+        if name == "gone":
+            raise BackendNotFoundError("gone", status_code=404)
+        return there[name]
+
+    listed = [*there.values(), Backend("gone", status=BackendStatus(operational=True))]
+    choice = choose(Wish(circuits=(dynamic,), prefer="fidelity"), listed, load)
+    assert choice.name == "able"
+    assert choice.others["plain"].startswith("cannot run the circuits (")
+    assert choice.others["bare"].startswith("cannot run the circuits (ConfigurationError")
+    assert choice.others["gone"] == "nothing is known of it (gone)"
+    del there["able"]
+    with pytest.raises(BackendNotFoundError, match=r"plain: cannot run.*bare: .*gone: "):
+        choose(Wish(circuits=(dynamic,), prefer="fidelity"), [*there.values(), listed[-1]], load)
+
+
+def test_circuits_that_are_text_are_not_looked_at() -> None:
+    """So they are where Qiskit is not installed."""
+    with pytest.raises(ConfigurationError, match="circuits: looking at them needs Qiskit"):
+        Wish(circuits=("OPENQASM 3.0;",))
 
 
 def test_circuits_are_taken_as_the_sampler_takes_them() -> None:
