@@ -202,7 +202,7 @@ class Preparation:
             raise ConfigurationError(
                 f"{place}: the circuit needs {circuit.num_qubits} qubits, {backend.name} has {backend.num_qubits}."
             )
-        if backend.configuration is None or self._level is None or misfit(circuit, backend.target) is None:
+        if backend.configuration is None or self._level is None or _fault(pub, backend) is None:
             return pub
         if self._pass_manager is None:
             self._pass_manager = pass_manager(backend.configuration, backend.properties, self._level)
@@ -215,11 +215,7 @@ class Preparation:
 
     def _check_runs(self, pub: Any, backend: Backend, place: str) -> None:
         """Refuse what would be refused, or fail, once the job has waited its turn."""
-        fault = None
-        if backend.configuration is not None:
-            fault = misfit(pub.circuit, backend.target)
-            if fault is None and not backend.configuration.get("simulator"):
-                fault = rzz_fault(pub.circuit, pub.parameter_values.as_array(pub.circuit.parameters))
+        fault = _fault(pub, backend)
         decoupling = self._options.get("dynamical_decoupling")
         if isinstance(decoupling, Mapping) and decoupling.get("enable") and is_dynamic(pub.circuit):
             fault = "it is dynamic, and dynamical decoupling cannot be used with dynamic circuits"
@@ -228,6 +224,16 @@ class Preparation:
                 f"{place}: {backend.name} cannot run this circuit: {fault}. Nothing was sent. Leave transpiling to "
                 "optimization_level=0 to 3, or transpile for this backend."
             )
+
+
+def _fault(pub: Any, backend: Backend) -> str | None:
+    """Return what of a PUB a backend cannot run as it stands, in words; None if it can, or nobody knows."""
+    if backend.configuration is None:
+        return None
+    found = misfit(pub.circuit, backend.target)
+    if found is None and not backend.configuration.get("simulator"):
+        found = rzz_fault(pub.circuit, pub.parameter_values.as_array(pub.circuit.parameters))
+    return found
 
 
 def _values_for(circuit: Any, pub: Any) -> Any:

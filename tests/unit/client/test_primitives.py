@@ -106,7 +106,7 @@ def test_a_circuit_that_does_not_fit_is_refused_by_its_pub_when_nothing_is_to_be
     assert prepare("sampler", [fits], on=backend("generic_5q"), level=None).notes["transpiled"].startswith("no:")
 
 
-def test_an_angle_that_a_device_does_not_have_is_refused_and_never_made_by_transpiling() -> None:
+def test_an_angle_that_a_device_does_not_have_is_transpiled_away_and_never_made_by_transpiling() -> None:
     document = describe("generic_5q", calibration=1)["configuration"]
     rzz = {"name": "rzz", "parameters": ["theta"], "coupling_map": [[0, 1]]}
     on = backend("generic_5q", basis_gates=[*document["basis_gates"], "rzz"], gates=[*document["gates"], rzz])
@@ -114,9 +114,17 @@ def test_an_angle_that_a_device_does_not_have_is_refused_and_never_made_by_trans
     circuit.rzz(3.0, 0, 1)
     circuit.measure_all()
     with pytest.raises(ConfigurationError, match=r"pubs\[0\].*'rzz' turns by 3"):
-        prepare("sampler", [circuit], on=on)
-    circuit.h(0)  # now it has to be transpiled
+        prepare("sampler", [circuit], on=on, level=None)
+    prepared = prepare("sampler", [circuit], on=on)
+    assert prepared.notes["transpiled"].startswith("optimization level 1")
+    assert "rzz" not in prepared.pubs[0].circuit.count_ops()
+    circuit.h(0)
     assert "rzz" not in prepare("sampler", [circuit], on=on).pubs[0].circuit.count_ops()
+    turned = QuantumCircuit(5)
+    turned.rzz(Parameter("a"), 0, 1)
+    turned.measure_all()
+    fits, ahead = prepare("sampler", [(turned, [[0.5], [1.5]]), (turned, [[0.5], [-0.5]])], on=on).pubs
+    assert [("rzz" in pub.circuit.count_ops(), pub.shape) for pub in (fits, ahead)] == [(True, (2,)), (False, (2,))]
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
