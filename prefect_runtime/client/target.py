@@ -27,8 +27,8 @@ _TIMING_CONSTRAINTS = ("granularity", "min_length", "pulse_alignment", "acquire_
 def build_target(configuration: Mapping[str, Any], properties: Mapping[str, Any] | None = None) -> Any:
     """Return the `qiskit.transpiler.Target` that two documents describe.
 
-    Gates that Qiskit has no standard gate for are left out, so are gates and qubits that the properties call not
-    operational. Without a coupling map every gate is allowed on all qubits.
+    Gates that Qiskit has no standard gate for are left out, unless they have a signature; so are gates and qubits that
+    the properties call not operational. Without a coupling map every gate is allowed on all qubits.
 
     Args:
         configuration: The configuration document.
@@ -91,7 +91,22 @@ def _operations(configuration: Mapping[str, Any]) -> list[tuple[str, Any]]:
     extra = {"reset", *control_flow}.intersection(instructions)
     gates = [gate["name"] for gate in configuration.get("gates") or ()]
     names = [*(configuration.get("basis_gates") or ()), *gates, "measure", "delay", *sorted(extra)]
-    return [(name, known[name]) for name in dict.fromkeys(names) if name in known]
+    standard = {name: known[name] for name in names if name in known}
+    return list({**_signed(configuration), **standard}.items())
+
+
+def _signed(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the instructions that Qiskit has no word for, such as ``measure_2``: known by their signatures.
+
+    Source: `convert_to_target`, qiskit-ibm-runtime 0.51: ``instruction_signatures`` of the configuration.
+    """
+    from qiskit.circuit import Instruction, Parameter
+
+    signed = {}
+    for one in configuration.get("instruction_signatures") or ():
+        parameters = [Parameter(name) for name in one.get("parameters") or ()]
+        signed[one["name"]] = Instruction(one["name"], one["num_qubits"], one.get("num_clbits") or 0, parameters)
+    return signed
 
 
 def _places(configuration: Mapping[str, Any], num_qubits: int) -> dict[str | int, list[Qubits]] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit.circuit import Instruction, Parameter
 
 from prefect_runtime.client import primitives
 from prefect_runtime.client.backend import Backend
@@ -150,6 +150,24 @@ def test_values_of_parameters_that_transpiling_takes_away_go_with_them(shape: tu
     circuit.measure(0, 0)
     (pub,) = prepare("sampler", [(circuit, values[..., :1])], on=on, level=level).pubs
     assert (pub.shape, pub.parameter_values.num_parameters) == (shape, len(pub.circuit.parameters))
+
+
+@pytest.mark.parametrize("level", [None, 1, 2])
+def test_an_instruction_that_only_its_signature_describes_is_sent_as_it_is(level: int | None) -> None:
+    """IBM's way of measuring in the middle of a circuit."""
+    signature = {"name": "measure_2", "num_qubits": 1, "num_clbits": 1, "parameters": []}
+    circuit = QuantumCircuit(5, 2)
+    circuit.sx(0)
+    circuit.append(Instruction("measure_2", 1, 1, []), [0], [0])
+    circuit.measure(0, 1)
+    on = backend("generic_5q", instruction_signatures=[signature])
+    ((sent_circuit, *_),) = sent("sampler", [circuit], on=on, level=level)["pubs"]
+    assert sent_circuit.count_ops() == {"sx": 1, "measure_2": 1, "measure": 1}
+    with pytest.raises(ConfigurationError, match="no gate 'measure_2'"):
+        prepare("sampler", [circuit], on=backend("generic_5q"), level=None)
+    circuit.h(1)  # now it has to be transpiled
+    if level is not None:
+        assert prepare("sampler", [circuit], on=on, level=level).pubs[0].circuit.count_ops()["measure_2"] == 1
 
 
 def test_dynamical_decoupling_is_refused_for_dynamic_circuits() -> None:
