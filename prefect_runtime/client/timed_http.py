@@ -21,7 +21,14 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from prefect_runtime.client.retry import Deadline
 
-READ_SECONDS = 30.0  # longest silence within an answer
+READ_SECONDS = 30.0  # of silence within an answer are borne in any case, if there is so much time
+LONGEST_SECONDS = 86_400.0  # a socket takes no endless timeout
+
+
+def longest_silence(deadline: Deadline) -> float:
+    """Return for how many seconds the other side may say nothing: half of a long time, so that another try is left."""
+    left = deadline.remaining()
+    return min(left, max(READ_SECONDS, left / 2), LONGEST_SECONDS)
 
 
 @dataclass(slots=True)
@@ -53,10 +60,9 @@ class _TimedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline.remaining()
-        if left <= 0:
+        if self._deadline.expired:
             raise TimeoutError("the time for the whole answer is up")
-        self._socket.settimeout(min(READ_SECONDS, left))
+        self._socket.settimeout(longest_silence(self._deadline))
         return self._stream.readinto(buffer)
 
     def close(self) -> None:
@@ -84,7 +90,8 @@ class _Connection(HTTPConnection):
     def send(self, data: Any) -> None:
         """Send a part of the request; it may take all the time that is left."""
         if self.sock is not None:
-            self.sock.settimeout(max(0.001, current.get().deadline.remaining()))  # 0 would mean: do not wait at all
+            # Not 0, which would mean: do not wait at all.
+            self.sock.settimeout(min(LONGEST_SECONDS, max(0.001, current.get().deadline.remaining())))
         super().send(data)
 
 

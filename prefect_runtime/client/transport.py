@@ -17,7 +17,7 @@ import urllib3
 
 from prefect_runtime.client.credentials import Credentials, proxies_for
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.timed_http import READ_SECONDS, Sending, TimedAdapter, current
+from prefect_runtime.client.timed_http import Sending, TimedAdapter, current, longest_silence
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.redaction import clean
@@ -118,7 +118,7 @@ class Transport:
         if left <= 0:
             raise ConnectFailedError(f"{where}: no time was left to send the request.")
         _check_characters(url, params, headers, where)
-        limits = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
+        limits = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=longest_silence(deadline))
         sending = Sending(deadline)
         reset = current.set(sending)
         try:

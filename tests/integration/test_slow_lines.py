@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import CONNECT_SECONDS, Transport
 from prefect_runtime.wire.errors import AnswerLostError
+
+from .support import Answer, http_server
 
 STANDS_STILL = CONNECT_SECONDS + 0.5  # seconds
 MUCH = 16_000_000  # bytes; more than the buffers of a connection take
@@ -133,6 +136,22 @@ def test_an_upload_ends_with_the_requests_time(slow_servers: list[SlowServer]) -
     with contextlib.closing(sender), pytest.raises(AnswerLostError):
         sender.exchange("POST", f"{plain.url}/jobs", deadline=Deadline(1), headers={}, body=b"x" * MUCH)
     assert 0.9 < time.monotonic() - start < 4
+
+
+@pytest.mark.long
+def test_a_server_that_thinks_for_longer_than_half_a_minute_is_asked_once() -> None:
+    asked: list[str] = []
+
+    def think(request: BaseHTTPRequestHandler, _: bytes) -> Answer:
+        asked.append(request.path)
+        time.sleep(33)
+        return 200, {}
+
+    with http_server(think) as url:
+        account = Credentials(channel="classic", token=TOKEN, url=url)
+        with RuntimeService(account, request_timeout=100) as service:
+            assert service.client.results("job-1") == "{}"
+    assert asked == ["/jobs/job-1/results"]
 
 
 def test_a_job_with_a_slow_upload_is_asked_for_once(slow_servers: list[SlowServer]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.timed_http import longest_silence
 from prefect_runtime.client.transport import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, Answer, Transport
 from prefect_runtime.wire.errors import (
     AnswerLostError,
@@ -331,6 +333,18 @@ def test_a_deadline_holds_whatever_the_server_does(serve: Serve, behave: Behavio
     with pytest.raises(AnswerLostError):
         ask(server.url, seconds=0.5)
     assert 0.4 < time.monotonic() - start < 0.8
+
+
+@pytest.mark.parametrize(
+    ("left", "silence"), [(5, 5), (30, 30), (45, 30), (100, 50), (900, 450), (1e12, 86_400), (None, 86_400)]
+)
+def test_who_has_much_time_bears_a_long_silence(left: float | None, silence: float) -> None:
+    assert longest_silence(Deadline(left)) == pytest.approx(silence, rel=0.01)
+
+
+@pytest.mark.parametrize("seconds", [1e12, math.inf])
+def test_a_time_that_is_too_long_for_a_socket_is_no_error(serve: Serve, seconds: float) -> None:
+    assert ask(serve(ok(b"x")).url, method="POST", body=b"{}", seconds=seconds).body == b"x"
 
 
 def test_an_answer_larger_than_the_limit_is_refused(serve: Serve) -> None:
