@@ -18,9 +18,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from prefect_runtime.client.retry import Deadline
 
+CONNECT_SECONDS = 5.0  # for one address of a host
 READ_SECONDS = 30.0  # of silence within an answer are borne in any case, if there is so much time
 LONGEST_SECONDS = 86_400.0  # a socket takes no endless timeout
 
@@ -79,6 +81,31 @@ class _TimedResponse(http.client.HTTPResponse):
 
 class _Connection(HTTPConnection):
     response_class = _TimedResponse
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first of the host's addresses that answers; those that do not share the time there is."""
+        deadline = current.get().deadline
+        try:
+            found = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise NameResolutionError(self.host, self, error) from None  # type: ignore[arg-type]  # is only shown
+        failure: OSError | None = None
+        for tried, (*kind, _, address) in enumerate(found):
+            share = min(CONNECT_SECONDS, deadline.remaining() / (len(found) - tried))
+            sock: socket.socket | None = None
+            try:
+                sock = socket.socket(*kind)
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                sock.settimeout(max(0.001, share))
+                sock.connect(address)
+                sock.settimeout(max(0.001, min(CONNECT_SECONDS, deadline.remaining())))  # for TLS
+                return sock
+            except OSError as error:
+                failure = error
+                if sock is not None:
+                    sock.close()
+        raise NewConnectionError(self, f"Failed to establish a new connection: {failure}")
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         """Begin the request, on a connection that stands: what fails before has sent nothing."""

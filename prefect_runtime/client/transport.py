@@ -25,7 +25,6 @@ from prefect_runtime.wire.redaction import clean
 MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
 """Of an answer that refuses, no more is read."""
-CONNECT_SECONDS = 5.0
 _CHUNK = 256 * 1024
 _POOL = 32  # connections kept per host: threads that submit or fetch at the same time
 
@@ -118,7 +117,7 @@ class Transport:
         if left <= 0:
             raise ConnectFailedError(f"{where}: no time was left to send the request.")
         _check_characters(url, params, headers, where)
-        limits = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=longest_silence(deadline))
+        limits = urllib3.Timeout(total=left, read=longest_silence(deadline))  # for connecting: see timed_http
         sending = Sending(deadline)
         reset = current.set(sending)
         try:

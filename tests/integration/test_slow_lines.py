@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.transport import CONNECT_SECONDS, Transport
+from prefect_runtime.client.timed_http import CONNECT_SECONDS
+from prefect_runtime.client.transport import Transport
 from prefect_runtime.wire.errors import AnswerLostError
 
 from .support import Answer, http_server

@@ -232,6 +232,48 @@ def test_a_name_that_is_not_known_sent_nothing() -> None:
         ask("http://nowhere.invalid/jobs")
 
 
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 70}.example"])
+def test_a_name_that_cannot_be_one_sent_nothing(host: str) -> None:
+    with pytest.raises(ConnectFailedError, match="NameResolutionError"):
+        ask(f"http://{host}/jobs")
+
+
+@pytest.fixture
+def dead_end() -> Iterator[tuple[str, int]]:
+    """An address where nobody answers, not even to refuse: its queue of connections is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    """Give every host these addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_a_hosts_addresses_share_the_time(dead_end: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, *[dead_end] * 4)
+    start = time.monotonic()
+    with pytest.raises(ConnectFailedError, match="timed out"):
+        ask("https://runtime.example/jobs", seconds=1.0)
+    assert 0.9 < time.monotonic() - start < 1.8
+
+
+def test_an_address_that_answers_is_found_behind_others_that_do_not(
+    serve: Serve, dead_end: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(ok(b"here"))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refusing = closed.getsockname()
+    resolve_to(monkeypatch, dead_end, refusing, ("127.0.0.1", int(server.url.rpartition(":")[2])))
+    assert ask("http://runtime.example/jobs", seconds=3.0).text == "here"
+    assert len(server.requests) == 1
+
+
 def test_a_proxy_that_is_not_there_sent_nothing_and_its_password_is_not_shown() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         proxy = f"http://me:geheim@127.0.0.1:{closed.getsockname()[1]}"
