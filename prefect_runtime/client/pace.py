@@ -18,6 +18,7 @@ RECOVERY, MOST_RECOVERY = 0.1, 0.5  # by what part each request that is taken sh
 # twice that, and so on: what the server keeps taking was no limit of so many a minute
 NO_GAP = 0.1  # seconds: below that, at full speed again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds to stay away where the server does not say; doubles
+LONGEST_TOLD = 86_400.0  # seconds to stay away, whatever the server says: one absurd answer must not end an account
 
 
 class Pace:
@@ -71,7 +72,7 @@ class Pace:
         """Say that the server has refused a request that was sent at some moment, and how long it wants to be left."""
         with self._lock:
             now = self._clock.monotonic()
-            told = self._pause if retry_after is None else retry_after
+            told = self._pause if retry_after is None else min(retry_after, LONGEST_TOLD)
             self._away_until = max(self._away_until, now + told)
             if sent_at < self._refused_at:
                 return  # one of several that were under way: the same refusal

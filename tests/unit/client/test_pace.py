@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,12 @@ def test_a_turn_after_the_deadline_is_refused_at_once(clock: FakeClock) -> None:
         pace.turn(Deadline(60, clock))
     assert caught.value.retry_after == 86_400.0
     assert clock.sleeps == []
+
+
+def test_no_server_keeps_an_account_away_for_longer_than_a_day(clock: FakeClock) -> None:
+    pace = Pace(clock)
+    pace.refused(math.inf, sent_at=clock.monotonic())
+    assert pace.turn(Deadline(25 * HOUR, clock)) == 24 * HOUR
 
 
 def test_the_gap_grows_once_for_refusals_of_requests_that_were_under_way_together(clock: FakeClock) -> None:

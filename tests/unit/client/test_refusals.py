@@ -203,7 +203,8 @@ def test_every_form_of_http_date_is_the_time_until_then(write: Any) -> None:
     assert retry_after({"retry-after": write(now - timedelta(days=1))}) == 0.0
 
 
-@pytest.mark.parametrize("value", ["", " ", "soon", "7 s", "Wed, 99 Foo 2015", "Wed, 21 Oct 99999 07:28:00 GMT", "nan"])
+@pytest.mark.parametrize("value", ["", " ", "soon", "7 s", "Wed, 99 Foo 2015", "Wed, 21 Oct 99999 07:28:00 GMT", "nan",
+                                   "inf", "-inf", "Infinity", "1e999"])  # fmt: skip
 def test_what_names_no_time_is_no_time(value: str) -> None:
     assert retry_after({"retry-after": value}) in (None, 0.0)
     assert retry_after({}) is None
