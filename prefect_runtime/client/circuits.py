@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 from prefect_runtime.wire.errors import ConfigurationError
+
+_QASM = re.compile(r'\s*(OPENQASM|//|include\s*["\'])')  # how a text begins; include/bell.qasm is a path
 
 
 def has_qiskit() -> bool:
@@ -29,7 +32,7 @@ def read_circuit(circuit: Any, place: str, *, keep_text: bool = False) -> Any:
     Raises:
         ConfigurationError: It is none of these, or cannot be read.
     """
-    if isinstance(circuit, str) and circuit.lstrip().startswith(("OPENQASM", "//", "include")):
+    if isinstance(circuit, str) and _QASM.match(circuit):
         return circuit if keep_text else _from_qasm(circuit, place)
     if isinstance(circuit, str | Path):
         return _from_file(Path(circuit), place, keep_text=keep_text)

@@ -287,6 +287,15 @@ def test_a_worker_without_qiskit_sends_observables_too() -> None:
     pytest.importorskip("ibm_quantum_schemas.estimator.version_0_1.params").ParamsModel.model_validate(made["params"])
 
 
+def test_a_path_may_begin_like_openqasm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "bell.qasm").write_text(BELL)
+    without_version = BELL.removeprefix("OPENQASM 3.0;\n")
+    for given in ("include/bell.qasm", BELL, f"\n{without_version}", f"// a comment\n{BELL}"):
+        assert prepare("sampler", [given]).pubs[0].circuit.num_qubits == 2
+
+
 def test_a_worker_without_qiskit_is_told_what_it_cannot_send() -> None:
     refused: list[tuple[str, list[Any], str]] = [
         ("sampler", ["bell.qpy"], "cannot read the circuit file"),
