@@ -1,4 +1,8 @@
-"""Finding jobs: filters, and pages that neither repeat nor lose a job nor go on for ever. Used by service and tasks."""
+"""Finding jobs: filters, and pages that repeat no job and do not go on for ever. Used by service and tasks.
+
+A list that gets shorter while we page loses jobs: where only pending ones are wanted and some finish between two pages,
+those behind them move up, past us. No runtime has pages that stay as they are; to be sure, ask again.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +105,7 @@ class JobFilter:
 
 
 def find(client: JobCalls, wanted: JobFilter, *, limit: int | None = None, skip: int = 0) -> Iterator[JobDocument]:
-    """Give the jobs that are wanted, newest first, each once.
+    """Give the jobs that are wanted, newest first, each once; see above for those that may be missed.
 
     Args:
         client: Asks the server.

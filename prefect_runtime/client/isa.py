@@ -99,7 +99,7 @@ def _numbers(angle: Any, circuit: Any, values: Any) -> Iterator[float]:
 
 
 def is_dynamic(circuit: Any) -> bool:
-    """Return True if something in a circuit depends on a measurement in it, or is measured and then used again."""
+    """Return True if a circuit has control flow: what happens may depend on a measurement in it."""
     from qiskit.circuit import ControlFlowOp
 
     return any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data)
