@@ -98,6 +98,15 @@ class FixedAccess:
         return
 
 
+@dataclass(eq=False, slots=True)
+class _Try:
+    """One try to get the next way in, by one thread, for all that wait for it."""
+
+    done: bool = False
+    made: Access | None = None
+    failure: QiskitRuntimeError | None = None
+
+
 class _CachedAccess(abc.ABC):
     """Keeps one `Access`. Of many threads that need the next, one makes it, and the others get what it got."""
 
@@ -105,9 +114,7 @@ class _CachedAccess(abc.ABC):
 
     def __init__(self) -> None:
         self._news = threading.Condition()  # guards all below
-        self._making = False
-        self._failure: QiskitRuntimeError | None = None  # of the last try
-        self._tries = 0
+        self._trying: _Try | None = None
         self.current: Access | None = None
 
     def get(self, deadline: Deadline) -> Access:
@@ -126,31 +133,36 @@ class _CachedAccess(abc.ABC):
             ConnectFailedError: No time was left to wait for it.
         """
         with self._news:
-            while self.current is stale and self._making:
-                tries = self._tries
-                left = self._patience(deadline).remaining()
-                if left <= 0:
-                    raise ConnectFailedError("Signing in took longer than there was time. Nothing was sent.")
-                deadline.clock.wait(self._news, None if left == math.inf else left)
-                if self._tries != tries and self._failure is not None:
-                    raise copy.copy(self._failure)  # a copy: each thread adds its own traceback
+            while self.current is stale and self._trying is not None:
+                other = self._trying
+                self._wait_for(other, deadline)
+                if other.made is not None:
+                    return other.made
+                if other.failure is not None:
+                    raise copy.copy(other.failure)  # a copy: each thread adds its own traceback
             if self.current is not None and self.current is not stale:
                 return self.current
-            self._making = True
-        made: Access | None = None
-        failure: QiskitRuntimeError | None = None
+            mine = self._trying = _Try()
         try:
-            made = self._make(deadline)
-            return made
+            mine.made = self._make(deadline)
+            return mine.made
         except QiskitRuntimeError as error:
-            failure = None if deadline.expired else error  # whose time was up says nothing to those who have some left
+            mine.failure = None if deadline.expired else error  # who has time left is to try for himself
             raise
         finally:
             with self._news:
-                self.current = made or self.current
-                self._failure, self._making = failure, False
-                self._tries += 1
+                self.current = mine.made or self.current
+                self._trying, mine.done = None, True
                 self._news.notify_all()
+
+    def _wait_for(self, other: _Try, deadline: Deadline) -> None:
+        """Wait until another thread's try is done."""
+        patience = self._patience(deadline)
+        while not other.done:
+            left = patience.remaining()
+            if left <= 0:
+                raise ConnectFailedError("Signing in took longer than there was time. Nothing was sent.")
+            deadline.clock.wait(self._news, None if left == math.inf else left)
 
     def _patience(self, deadline: Deadline) -> Deadline:
         """Return for how long to wait for another thread that makes the next."""
@@ -242,7 +254,7 @@ class IamAccess(_CachedAccess):
         with self._news:
             current, now = self.current, self._clock.monotonic()
             lives = current is not None and now < self._over_at
-            if current is not None and lives and (now < self._old_at or self._making):
+            if current is not None and lives and (now < self._old_at or self._trying is not None):
                 return current
         # A service that hangs leaves most of the time to the request, which the old one still opens.
         patience = deadline.at_most(min(SIGN_IN_SECONDS, deadline.remaining() / 3)) if lives else deadline

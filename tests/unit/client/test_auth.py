@@ -466,6 +466,36 @@ def test_who_waits_for_anothers_sign_in_does_so_within_his_own_time(servers: Ser
     assert waited == [2.0]
 
 
+def test_who_has_time_left_signs_in_himself_when_anothers_time_was_up(servers: Servers, clock: FakeClock) -> None:
+    at_it, hangs = threading.Event(), [True]
+
+    def slow(sent: Sent) -> Any:
+        if hangs and hangs.pop():
+            at_it.set()
+            clock.sleep(5)
+            return AnswerLostError("no answer came in time")
+        return servers(sent)
+
+    transport = FakeTransport(slow)
+    access = IamAccess(IAM, transport, clock)  # type: ignore[arg-type]
+    found: list[str] = []
+
+    def get(seconds: float) -> None:
+        try:
+            found.append(access.get(Deadline(seconds, clock)).headers["Authorization"])
+        except AuthenticationError:
+            found.append("failed")
+
+    first = threading.Thread(target=get, args=(4,))
+    first.start()
+    assert at_it.wait(10)
+    second = threading.Thread(target=get, args=(60,))
+    second.start()
+    clock.join([first, second])
+    assert sorted(found) == ["Bearer token-1", "failed"]
+    assert len(transport.sent) == 2
+
+
 def test_while_the_sign_in_service_is_down_an_old_token_is_used_for_as_long_as_it_lives(
     servers: Servers, clock: FakeClock
 ) -> None:
