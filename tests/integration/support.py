@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import ipaddress
 import json
 import socket
 import socketserver
@@ -19,6 +21,9 @@ from typing import Any
 import psutil
 from canaries import sinks
 from canaries.values import PRESIGNED_URL, PROXIES, STREAM_TOKEN, give_token
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
@@ -118,6 +123,25 @@ class Served:
     def credentials(self) -> Credentials:
         """Credentials for exactly this runtime."""
         return Credentials(channel="local", url=self.found.url, token=self.found.token, proxies=PROXIES)
+
+
+def self_signed(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1 with its key, its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, path.stem)])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        builder.not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + pem)
+    return path
 
 
 def job_document(job_id: str, word: str, **members: Any) -> dict[str, Any]:

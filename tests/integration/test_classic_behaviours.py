@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import ssl
 import subprocess
@@ -21,9 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from canaries.values import ACCESS_TOKEN, API_KEY
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -49,7 +44,18 @@ from prefect_runtime.wire.errors import (
 )
 
 from .programs import ECHO
-from .support import Answer, Script, StreamServer, callbacks_run, drop, elapsed, eventually, http_server, job_document
+from .support import (
+    Answer,
+    Script,
+    StreamServer,
+    callbacks_run,
+    drop,
+    elapsed,
+    eventually,
+    http_server,
+    job_document,
+    self_signed,
+)
 from .test_classic_sequence import GATED
 from .test_secrets import verbs
 from .test_streaming_servers import ACKNOWLEDGEMENT, finishing, sends, stream
@@ -555,28 +561,8 @@ class TlsServer(StreamServer):
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two certificates for 127.0.0.1, each with its key, each its own authority."""
-
-    def make(path: Path) -> Path:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, path.stem)])
-        now = dt.datetime.now(dt.UTC)
-        builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        signed = (
-            builder.not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(address, critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + pem)
-        return path
-
     folder = tmp_path_factory.mktemp("certificates")
-    return make(folder / "ours.pem"), make(folder / "another.pem")
+    return self_signed(folder / "ours.pem"), self_signed(folder / "another.pem")
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import re
 import socket
@@ -17,9 +15,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.client.retry import Deadline
@@ -27,7 +22,7 @@ from prefect_runtime.client.timed_http import CONNECT_SECONDS
 from prefect_runtime.client.transport import Transport
 from prefect_runtime.wire.errors import AnswerLostError
 
-from .support import Answer, http_server
+from .support import Answer, http_server, self_signed
 
 STANDS_STILL = CONNECT_SECONDS + 0.5  # seconds
 MUCH = 16_000_000  # bytes; more than the buffers of a connection take
@@ -88,23 +83,8 @@ class SlowServer:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 with its key, its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "slow")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path / "slow.pem"
-    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*private))
-    return path
+    """What the server behind TLS shows."""
+    return self_signed(tmp_path / "slow.pem")
 
 
 @pytest.fixture
