@@ -16,7 +16,7 @@ What a flow run is suspended for stands in the key of its suspension, where Pref
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -24,14 +24,8 @@ from uuid import UUID, uuid4
 
 from prefect import flow, suspend_flow_run
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateName,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
 
@@ -39,7 +33,7 @@ from prefect_runtime import events
 from prefect_runtime.blocks import CredentialsLike, load_credentials
 from prefect_runtime.client import ResultDecoder, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
-from prefect_runtime.client.submission import RUN_TAG_PREFIX
+from prefect_runtime.orphans import cancel_orphans, unfinished
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
@@ -174,8 +168,8 @@ def _suspend(suspension: Suspension) -> None:
 def watch_jobs(credentials: str = "local", for_seconds: float = 0.0, every_seconds: float = 10.0) -> int:
     """Have the flow runs resumed that are suspended for a job that is final; return for how many that was said.
 
-    Run it on a schedule, one deployment for each block. A pass costs one request to Prefect and, if there is anything
-    to ask for, one list request to the runtime.
+    Run it on a schedule, one deployment for each block. A pass costs one request to Prefect and one list request to
+    the runtime; more where flow runs can go on, or somebody has cancelled one.
 
     Args:
         credentials: The name of the block whose account is looked at; "local" is the embedded runtime.
@@ -200,7 +194,6 @@ def _pass(block: str, service: RuntimeService, prefect: SyncPrefectClient) -> in
     """Emit the events of the jobs that somebody is suspended for; return how many."""
     waiting = [(run, reason) for run, reason in _suspended(prefect) if reason.block == block]
     documents = _documents(service, {reason.job_id for _, reason in waiting})
-    _cancel_orphans(service, prefect, documents.values())
     told = 0
     for run, reason in waiting:
         document = documents.get(reason.job_id)
@@ -215,38 +208,11 @@ def _pass(block: str, service: RuntimeService, prefect: SyncPrefectClient) -> in
             continue
         told += 1
         get_run_logger().info("Job %s: %s; its flow run %s can go on", document.id, document.word, run)
+    open_jobs = [document for document in documents.values() if not document.is_final]
+    for document in cancel_orphans(service, prefect, open_jobs):
+        get_run_logger().info("Job %s: %s, as its flow run", document.id, document.word)
+        note(service, document)
     return told
-
-
-def _cancel_orphans(service: RuntimeService, prefect: SyncPrefectClient, documents: Iterable[JobDocument]) -> None:
-    """Cancel the jobs of flow runs that somebody has cancelled while they were suspended: no hook has seen that."""
-    open_jobs = [(_run_of(document), document) for document in documents if not document.is_final]
-    runs = {run_id for run_id, _ in open_jobs if run_id is not None}
-    if not runs:
-        return
-    chosen = FlowRunFilter(
-        id=FlowRunFilterId(any_=list(runs)),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED])),
-    )
-    cancelled = {run.id for run in prefect.read_flow_runs(flow_run_filter=chosen, limit=PAGE)}
-    for document in (document for run_id, document in open_jobs if run_id in cancelled):
-        try:
-            service.client.cancel(document.id)
-            now = service.client.job(document.id)
-        except QiskitRuntimeError as error:
-            _log.warning("job %s: its flow run was cancelled, and it could not be (%s)", document.id, error)
-            continue
-        get_run_logger().info("Job %s: %s, as its flow run", document.id, now.word)
-        note(service, now)
-
-
-def _run_of(document: JobDocument) -> UUID | None:
-    """Return the outermost flow run that a job was made for."""
-    tag = next((tag for tag in document.tags if tag.startswith(RUN_TAG_PREFIX)), "")
-    try:
-        return UUID(tag.removeprefix(RUN_TAG_PREFIX))
-    except ValueError:
-        return None
 
 
 def _suspended(prefect: SyncPrefectClient) -> Iterator[tuple[UUID, Suspension]]:
@@ -263,12 +229,12 @@ def _suspended(prefect: SyncPrefectClient) -> Iterator[tuple[UUID, Suspension]]:
 
 
 def _documents(service: RuntimeService, wanted: set[str]) -> dict[str, JobDocument]:
-    """Return our jobs, newest first, as far as they are wanted; most often it is one page of the list.
+    """Return all our unfinished jobs, and those that are wanted; most often it is one page of a list.
 
     What the runtime does not know, or cannot tell now, is left out.
     """
-    found: dict[str, JobDocument] = {}
-    for page in range(MAX_PAGES):
+    found = {job.id: job for job in unfinished(service)}
+    for page in range(MAX_PAGES if wanted - found.keys() else 0):
         documents = service.client.jobs(limit=PAGE, offset=page * PAGE, tags=[TAG])
         found |= {document.id: document for document in documents if TAG in document.tags}
         if len(documents) < PAGE or wanted <= found.keys():
