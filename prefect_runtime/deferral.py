@@ -38,7 +38,7 @@ from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
 from prefect_runtime.tasks.wait import OnTimeout
-from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
+from prefect_runtime.wire.errors import ConfigurationError, ProtocolError, QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import TAG, JobDocument, parse_time
 
@@ -121,7 +121,7 @@ def run_deferred(
         return submitted
     job_id = submitted
     document = _look(credentials, job_id, suspend_after)
-    until = _until(document, timeout)
+    until = _until(document, timeout, begun=_first_start())
     if document is None or not document.is_final:
         if until is None or until > time.time():
             _suspend(Suspension(block=block, job_id=job_id, until=until or 0.0))
@@ -144,12 +144,25 @@ def _look(credentials: CredentialsLike, job_id: str, seconds: float) -> JobDocum
         return client.monitor.wait([job_id], deadline=Deadline(seconds, client.clock)).get(job_id)
 
 
-def _until(document: JobDocument | None, timeout: float | None) -> float | None:
-    """Return when the wait is over, in seconds since 1970: it outlives this process, so it is on the wall clock."""
+def _first_start() -> float:
+    """Return when the flow run began, in seconds since 1970; a resumption does not change that."""
+    context = FlowRunContext.get()
+    start = context.flow_run.start_time if context is not None and context.flow_run is not None else None
+    return time.time() if start is None else start.timestamp()
+
+
+def _until(document: JobDocument | None, timeout: float | None, *, begun: float) -> float | None:
+    """Return when the wait is over, in seconds since 1970: it outlives this process, so it is on the wall clock.
+
+    It counts from the job's creation; from `begun` where that is not known, or written in a server's own way.
+    """
     if timeout is None:
         return None
-    created = parse_time(document.created) if document is not None else None
-    return (time.time() if created is None else created.timestamp()) + timeout
+    try:
+        created = parse_time(document.created) if document is not None else None
+    except ProtocolError:
+        created = None
+    return (begun if created is None else created.timestamp()) + timeout
 
 
 def _suspend(suspension: Suspension) -> None:
@@ -196,23 +209,30 @@ def _pass(block: str, service: RuntimeService, prefect: SyncPrefectClient) -> in
     documents = _documents(service, {reason.job_id for _, reason in waiting})
     told = 0
     for run, reason in waiting:
-        document = documents.get(reason.job_id)
-        if document is None:
-            continue
-        if document.is_final:
-            note(service, document)
-            events.tell_end(document, flow_run_id=run, suspended=True)
-        elif 0 < reason.until <= time.time():
-            events.tell("overdue", document, flow_run_id=run, suspended=True)
-        else:
-            continue
-        told += 1
-        get_run_logger().info("Job %s: %s; its flow run %s can go on", document.id, document.word, run)
+        try:
+            told += _told(service, run, reason, documents.get(reason.job_id))
+        except Exception as error:  # noqa: BLE001 - one job must not keep the others' flow runs suspended
+            _log.warning("job %s: its flow run was not told (%s)", reason.job_id, error)
     open_jobs = [document for document in documents.values() if not document.is_final]
     for document in cancel_orphans(service, prefect, open_jobs):
         get_run_logger().info("Job %s: %s, as its flow run", document.id, document.word)
         note(service, document)
     return told
+
+
+def _told(service: RuntimeService, run: UUID, reason: Suspension, document: JobDocument | None) -> bool:
+    """Emit the event that a flow run is suspended for, if it has come; True if it has."""
+    if document is None:
+        return False
+    if document.is_final:
+        note(service, document)
+        events.tell_end(document, flow_run_id=run, suspended=True)
+    elif 0 < reason.until <= time.time():
+        events.tell("overdue", document, flow_run_id=run, suspended=True)
+    else:
+        return False
+    get_run_logger().info("Job %s: %s; its flow run %s can go on", document.id, document.word, run)
+    return True
 
 
 def _suspended(prefect: SyncPrefectClient) -> Iterator[tuple[UUID, Suspension]]:

@@ -24,6 +24,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from prefect.events import emit_event
 
+from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
 
 PREFIX = "prefect-runtime.job"
@@ -80,5 +81,8 @@ def tell_end(document: JobDocument, *, flow_run_id: UUID | str | None, suspended
 
 
 def _seconds(first: str | None, second: str | None) -> float | None:
-    start, end = parse_time(first), parse_time(second)
+    try:
+        start, end = parse_time(first), parse_time(second)
+    except ProtocolError:  # some servers write times in a way of their own
+        return None
     return None if start is None or end is None else round((end - start).total_seconds(), 3)
