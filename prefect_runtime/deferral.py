@@ -122,11 +122,12 @@ def run_deferred(
     job_id = submitted
     document = _look(credentials, job_id, suspend_after)
     until = _until(document, timeout, begun=_first_start())
-    if document is None or not document.is_final:
-        if until is None or until > time.time():
-            _suspend(Suspension(block=block, job_id=job_id, until=until or 0.0))
-        else:
-            get_run_logger().info("Job %s: not final in %g s; this is the last look", job_id, timeout)
+    if document is not None and document.is_final:  # however late the flow run was resumed: it waits no more
+        until = None
+    elif until is None or until > time.time():
+        _suspend(Suspension(block=block, job_id=job_id, until=until or 0.0))
+    else:
+        get_run_logger().info("Job %s: not final in %g s; this is the last look", job_id, timeout)
     left = None if until is None else max(0.0, until - time.time())
     return outcome(credentials, job_id, timeout=left, on_timeout=on_timeout, decoder=decoder, histogram=histogram)
 

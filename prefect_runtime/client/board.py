@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ FIRST_ANSWER_GRACE = 0.5  # however short the timeout: a job that is final alrea
 AWAKE_GRACE = 1.5  # after a sleep a connection may be gone, and a token may have run out
 OVERSLEPT = 0.25  # seconds by which a wait ends late if the process was stopped, or kept from running
 LONGEST_TOLD_PAUSE = 600.0  # however long a server asks us to stay away: there are proxies that say a year
+MOST_LATE = 1000  # final documents that nobody waits for, kept for who asks next
 CONFIRM_GONE = 2  # a 404 for a known job is believed when it comes twice in a row
 
 
@@ -161,13 +163,27 @@ class Board:
     def __init__(self, clock: Clock) -> None:
         self.lock = threading.RLock()
         self.watches: dict[str, Watch] = {}
+        self._late: OrderedDict[str, JobDocument] = OrderedDict()
         self._clock = clock
+
+    def watch(self, job_id: str) -> Watch:
+        """Return the watch of a job, set up anew if nobody waits for it yet; with the lock held.
+
+        An answer that came after the last waiter had gone is in it, if it was final: on a slow line, who looks again
+        and again for a moment would never have one.
+        """
+        watch = self.watches.get(job_id)
+        if watch is None:
+            watch = self.watches[job_id] = Watch(job_id)
+            watch.document = self._late.pop(job_id, None)
+        return watch
 
     def take(self, document: JobDocument) -> None:
         """Put what the server says of a job on the board; what comes after a final status is left out."""
         with self.lock:
             watch = self.watches.get(document.id)
             if watch is None:
+                self._keep(document)
                 return
             watch.times_gone, watch.failed = 0, False
             known = watch.document
@@ -180,6 +196,13 @@ class Board:
             watch.heard(document, self._clock.monotonic())
             watch.answers += 1
             watch.tell()
+
+    def _keep(self, document: JobDocument) -> None:
+        if not document.is_final:
+            return
+        self._late[document.id] = document
+        while len(self._late) > MOST_LATE:
+            self._late.popitem(last=False)
 
     def failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
         """Note that a query was not answered; only what the server says for good ends a wait."""

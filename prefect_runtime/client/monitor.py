@@ -161,9 +161,7 @@ class JobMonitor:
             self._lock.acquire()
 
     def _enter(self, job_id: str, waiter: Waiter, *, trusting: bool) -> Watch:
-        watch = self._board.watches.get(job_id)
-        if watch is None:
-            watch = self._board.watches[job_id] = Watch(job_id)
+        watch = self._board.watch(job_id)
         watch.waiters.add(waiter)
         if self._thread is None or not self._thread.is_alive():  # a forked process has no threads
             self._start()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from prefect_runtime import deferral
 from prefect_runtime.deferral import Suspension
+from prefect_runtime.wire.models import JobDocument
 
 
 @pytest.mark.parametrize("block", ["local", "my block/with ünusual names", "a%2Fb"])
@@ -22,3 +26,16 @@ def test_no_two_suspensions_share_a_key() -> None:
 @pytest.mark.parametrize("key", [None, "", "1", "prefect-runtime", "a/b/c/d/e", "prefect-runtime/local/j/soon/x"])
 def test_keys_of_others_are_left_alone(key: str | None) -> None:
     assert Suspension.of(key) is None
+
+
+def test_a_flow_run_resumed_long_after_its_time_takes_the_result_of_a_job_that_is_final(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ended in time, and the worker came late: what is known to be final is waited for no more."""
+    document = JobDocument.parse({"id": "j", "status": "Completed", "created": "2026-01-01T00:00:00Z"})
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(deferral, "run_by_name", lambda *_: "j")
+    monkeypatch.setattr(deferral, "_look", lambda *_: document)
+    monkeypatch.setattr(deferral, "outcome", lambda _, job_id, **given: asked.append({"job_id": job_id, **given}))
+    deferral.run_deferred("local", "sampler", [], timeout=3600)
+    assert [(each["job_id"], each["timeout"]) for each in asked] == [("j", None)]

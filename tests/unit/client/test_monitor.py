@@ -367,6 +367,40 @@ def test_a_timeout_of_zero_still_finds_a_job_that_is_final(
     assert clock.monotonic() == server.started
 
 
+def test_who_looks_again_and_again_for_a_moment_finds_a_final_job_however_slow_the_line(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.status["j"] = lambda now: "Completed"
+    quick = server.job
+
+    def job(job_id: str, **given: Any) -> JobDocument:
+        clock.sleep(0.7)
+        return quick(job_id, **given)
+
+    server.job = job  # type: ignore[method-assign]
+    start = clock.monotonic()
+    assert monitor.wait(["j"], deadline=Deadline(0.1, clock)) == {}
+    assert clock.monotonic() - start <= 0.1 + 0.5  # a stall outlives no deadline by more
+    clock.sleep(1)
+    assert monitor.wait(["j"], deadline=Deadline(0.1, clock))["j"].status is JobStatus.DONE
+    assert len(server.queries) == 1
+
+
+def test_what_came_too_late_is_given_to_one_and_only_if_it_is_final(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    board = monitor._board
+    board.take(JobDocument.parse({"id": "j", "status": "Queued"}))
+    board.take(JobDocument.parse({"id": "k", "status": "Completed"}))
+    server.status = {"j": lambda now: "Running", "k": lambda now: "Failed"}
+    for expected in (JobStatus.DONE, JobStatus.ERROR):
+        found = monitor.wait("jk", deadline=Deadline(0, clock))
+        assert {job_id: document.status for job_id, document in found.items()} == {
+            "j": JobStatus.RUNNING,
+            "k": expected,
+        }
+
+
 @pytest.mark.parametrize(
     ("word", "status"),
     [("Completed", JobStatus.DONE), ("Failed", JobStatus.ERROR), ("Cancelled", JobStatus.CANCELLED),
