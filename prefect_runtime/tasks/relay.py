@@ -23,6 +23,10 @@ BEGIN_AFTER_SECONDS = 1.0
 """A job that is quicker than this has its log relayed when that is fetched: nobody can read so fast anyway."""
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 10.0, 1.5  # seconds between two looks at a log
+LAST_LOOK_SECONDS = 2.0
+"""For which a wait that has ended well lets the rest of the log come; later lines come when they come."""
+
+ENDING_SECONDS = 0.1  # for which one that has not ended well waits: its deadline is exact, and a log may hang
 MOST_LINES = 2_000
 """Of one job: a program that writes without end is not to fill Prefect's database. All of it is at the runtime."""
 
@@ -100,31 +104,42 @@ class Relay:
 def relayed(service: RuntimeService, job_id: str, logger: Logger, running: threading.Event) -> Iterator[None]:
     """Relay a job's log for the time of a wait, from the moment on in which it runs.
 
-    Only where a log can be read while the job runs. What cannot be read costs nobody a job.
+    Only where a log can be read while the job runs. What cannot be read costs nobody a job, nor a deadline.
     """
     if not service.client.has_streams:
         yield
         return
-    over = threading.Event()
+    over, last_look = threading.Event(), threading.Event()
     relay = Relay.of(service, job_id)
     work = contextvars.copy_context().run  # the run that the lines belong to
-    thread = threading.Thread(target=work, args=(_relay, relay, logger, running, over), name="log-relay", daemon=True)
+    given = (relay, logger, running, over, last_look)
+    thread = threading.Thread(target=work, args=(_relay, *given), name="log-relay", daemon=True)
     thread.start()
+    patience = 0.0  # by a signal: whoever is to cancel the job must not come late
     try:
         yield
+        last_look.set()
+        patience = LAST_LOOK_SECONDS
+    except Exception:
+        patience = ENDING_SECONDS
+        raise
     finally:
         over.set()
         running.set()
-        thread.join()
+        thread.join(patience)
 
 
-def _relay(relay: Relay, logger: Logger, running: threading.Event, over: threading.Event) -> None:
+def _relay(
+    relay: Relay, logger: Logger, running: threading.Event, over: threading.Event, last_look: threading.Event
+) -> None:
     running.wait()
     if over.wait(BEGIN_AFTER_SECONDS):
         return
     pause = FIRST_PAUSE
     while True:
         last = over.is_set()  # looked at before we ask: what was written by then is in the answer
+        if last and not last_look.is_set():
+            return
         try:
             more = relay.more(logger)
         except QiskitRuntimeError as error:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from prefect_runtime.tasks import relay
 from prefect_runtime.tasks.progress import percent_of
-from prefect_runtime.tasks.relay import MOST_LINES, Relay
+from prefect_runtime.tasks.relay import MOST_LINES, Relay, relayed
 from prefect_runtime.wire.models import JobDocument
 
 
@@ -90,6 +94,74 @@ def test_a_job_that_writes_without_end_is_cut_off_with_a_word(
     assert len(caplog.records) == MOST_LINES + 1
     assert caplog.records[-2].getMessage() == f"[job j] {MOST_LINES - 1}"
     assert "fetch_logs" in caplog.records[-1].getMessage()
+
+
+class Hanging(Client):
+    """A server that answers no question for a log until it is let go; counts the questions."""
+
+    has_streams = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let_go = threading.Event(), threading.Event()
+        self.questions = 0
+
+    def logs_from(self, job_id: str, start: int) -> tuple[bytes, int]:
+        self.questions += 1
+        self.asked.set()
+        self.let_go.wait(20)
+        return super().logs_from(job_id, start)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    monkeypatch.setattr(relay, "BEGIN_AFTER_SECONDS", 0.0)
+    client = Hanging()
+    yield client
+    client.let_go.set()
+    limit = time.monotonic() + 5
+    while any(thread.name == "log-relay" for thread in threading.enumerate()):
+        assert time.monotonic() < limit, "the thread of the relay stays"
+        time.sleep(0.001)
+
+
+class Signal(BaseException):
+    """As a signal's handler raises it."""
+
+
+@pytest.mark.parametrize(("end", "seconds"), [(None, 2.0), (TimeoutError(), 0.1), (Signal(), 0.0)])
+def test_a_log_that_hangs_keeps_no_wait_past_its_deadline_and_no_signal(
+    end: BaseException | None, seconds: float, hanging: Hanging, logger: logging.Logger
+) -> None:
+    running = threading.Event()
+    running.set()
+    ended = 0.0
+    try:
+        with relayed(Service(hanging), "j", logger, running):  # type: ignore[arg-type]
+            assert hanging.asked.wait(5)
+            ended = time.monotonic()
+            if end is not None:
+                raise end
+    except (TimeoutError, Signal) as error:
+        assert error is end
+    assert time.monotonic() - ended < seconds + 0.1
+
+
+def test_only_a_wait_that_ended_well_looks_once_more(hanging: Hanging, logger: logging.Logger) -> None:
+    hanging.let_go.set()
+    for end, more in ((None, 1), (TimeoutError(), 0)):
+        hanging.asked.clear()
+        before = hanging.questions
+        running = threading.Event()
+        running.set()
+        try:
+            with relayed(Service(hanging), "j", logger, running):  # type: ignore[arg-type]
+                assert hanging.asked.wait(5)
+                if end is not None:
+                    raise end
+        except TimeoutError:
+            pass
+        assert hanging.questions - before == 1 + more
 
 
 @pytest.mark.parametrize(
