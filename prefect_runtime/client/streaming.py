@@ -5,21 +5,15 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
+from prefect_runtime.client.board import CONFIRM_GONE
 from prefect_runtime.client.interim_list import ListOfResults
 from prefect_runtime.client.retry import Clock
 from prefect_runtime.client.sockets import NORMAL, Socket
-from prefect_runtime.wire.errors import (
-    ConnectFailedError,
-    ProtocolError,
-    QiskitRuntimeError,
-    RateLimitedError,
-    ServerError,
-    StreamClosedError,
-    TransportError,
-)
+from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound, StreamClosedError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
@@ -74,6 +68,7 @@ class InterimStream:
         self._list = ListOfResults(source, job_id)
         self._replay_cut = False  # the last connection ended in the middle of what we have already
         self._doubt: int | None = None  # how many results had come when some may have been missed for the first time
+        self._times_gone: Counter[str] = Counter()  # 404s in a row, to each of our two questions
         self._socket: Socket | None = None
         self._cancelled = threading.Event()
         self._finished = threading.Event()
@@ -141,6 +136,13 @@ class InterimStream:
             self._read_to_the_end()
         except QiskitRuntimeError as error:
             self._error = error
+        except Exception as error:  # noqa: BLE001 - it must not look like the end
+            _log.exception("job %s: the stream of interim results stumbled", self._job_id)
+            self._error = StreamClosedError(
+                f"Job {self._job_id}: a fault of ours ended the stream of interim results ({type(error).__name__}). "
+                "The last ones may be missing; the result is not affected.",
+                job_id=self._job_id,
+            )
         finally:
             self._texts.put(_END)
 
@@ -154,18 +156,19 @@ class InterimStream:
         while not self.cancelled:
             try:
                 socket = self._source.open_stream(self._job_id, after=len(self._seen))
-            except (StreamClosedError, ConnectFailedError) as error:
+            except QiskitRuntimeError as error:
+                self._raise_if_for_good(error, "stream")
                 refusals += 1
                 self._doubt = len(self._seen) if self._doubt is None else self._doubt
                 # 302 is "not running" (classic); other refusals say nothing of what a stream would still give.
                 # websocket-client does not always tell its status: only those known to be something else are repeated.
-                for_good = not (isinstance(error, StreamClosedError) and error.close_code in (429, 500, 502, 503, 504))
-                if (for_good or refusals > MAX_REFUSALS) and self._is_final():
+                passing = isinstance(error, StreamClosedError) and error.close_code in (429, 500, 502, 503, 504)
+                if (not passing or refusals > MAX_REFUSALS) and self._is_final():
                     return self._conclude()
                 if refusals > MAX_REFUSALS:
                     raise
             else:
-                refusals = 0
+                refusals = self._times_gone["stream"] = 0
                 code = self._drain(socket)
                 if self._cancelled.is_set():
                     return None
@@ -187,10 +190,31 @@ class InterimStream:
         return None
 
     def _is_final(self) -> bool:
+        document = self._look()
+        return document is not None and document.is_final
+
+    def _is_queued(self) -> bool:
+        document = self._look()
+        return document is not None and document.status is JobStatus.QUEUED
+
+    def _look(self) -> JobDocument | None:
+        """Return how the job is; None if that is not known now: the stream goes on trying."""
         try:
-            return self._source.job(self._job_id, patient=False).is_final
-        except (TransportError, ServerError, ProtocolError, RateLimitedError):
-            return False  # not known now: the stream goes on trying
+            document = self._source.job(self._job_id, patient=False)
+        except QiskitRuntimeError as error:
+            self._raise_if_for_good(error, "job")
+            return None
+        self._times_gone["job"] = 0
+        return document
+
+    def _raise_if_for_good(self, error: QiskitRuntimeError, asked_for: str) -> None:
+        """Let an event of the line pass, and the first 404: a known job is gone when that is said twice in a row."""
+        if isinstance(error, RuntimeJobNotFound):
+            self._times_gone[asked_for] += 1
+            if self._times_gone[asked_for] < CONFIRM_GONE:
+                return
+        if not error.retryable:
+            raise error
 
     def _conclude(self) -> None:
         """The job is final: take in what only the list has, and say whether something may be missing.
@@ -221,7 +245,7 @@ class InterimStream:
     def _sends_again(self) -> bool:
         """Tell whether a new connection brings all results from the first, just as they came."""
         again: list[int] = []
-        with contextlib.suppress(StreamClosedError, ConnectFailedError):
+        with contextlib.suppress(QiskitRuntimeError):
             self._socket = socket = self._source.open_stream(self._job_id, after=0)
             try:
                 while not self.cancelled and again == self._seen[: len(again)]:
@@ -280,12 +304,6 @@ class InterimStream:
         if self._doubt == 0 and self._is_queued():
             self._doubt = None  # nothing was published yet
         return not self._list.there
-
-    def _is_queued(self) -> bool:
-        try:
-            return self._source.job(self._job_id, patient=False).status is JobStatus.QUEUED
-        except (TransportError, ServerError, ProtocolError, RateLimitedError):
-            return False
 
     def _take_announced(self, text: str) -> None:
         """Take in what the list has, now that a frame says it has grown.
