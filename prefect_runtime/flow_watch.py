@@ -204,6 +204,7 @@ class FlowWatches:
     def look_now(self, seconds: float) -> None:
         """Have every watch look now, and wait until those who are to be told have acted, or the time is up.
 
+        A look without an answer is tried again: an API that is busy for a moment must not cost a person's cancel.
         For a thread that is being ended by a signal: the process may be gone with the next breath.
         """
         deadline = Deadline(seconds, self._clock)
@@ -241,7 +242,8 @@ class FlowWatches:
                     pause = min(LOOK_SECONDS, FIRST_PAUSE_AFTER_FAILURE * 2 ** (watch.failed - 1))
                     _log.info("flow run %s: its state is not known now (%s)", watch.flow_run_id, type(error).__name__)
                 with self._changed:
-                    watch.finished = watch.begun
+                    if not watch.failed:  # who waits for a look's answer has not had one
+                        watch.finished = watch.begun
                     watch.due = self._clock.monotonic() + pause
                     self._changed.notify_all()
         finally:
@@ -308,7 +310,7 @@ class _Watch:
         self.guards: list[Guard] = []
         self.due = 0.0  # the next look
         self.at_once = False
-        self.begun = self.finished = 0  # looks
+        self.begun = self.finished = 0  # looks; the last one that was answered, and acted upon
         self.failed = 0  # looks without an answer since the last one with one
         self.cancelled = False
 

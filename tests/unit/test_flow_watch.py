@@ -6,7 +6,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING
 
-from prefect_runtime.flow_watch import LOOK_SECONDS, FlowWatches, Guard, Verdict
+from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, LOOK_SECONDS, FlowWatches, Guard, Verdict
 
 if TYPE_CHECKING:
     from conftest import FakeClock
@@ -156,6 +156,32 @@ def test_who_is_being_ended_does_not_wait_longer_than_it_says(clock: FakeClock) 
     assert clock.monotonic() - states.began == 8.0
     watches.remove("run", guard)
     assert clock.monotonic() - states.began == 16.0
+    assert ended(clock)
+
+
+def test_who_is_being_ended_looks_again_where_the_first_look_has_no_answer(clock: FakeClock) -> None:
+    """A locked SQLite answers 503 in a moment, and the person's cancel is known in the next."""
+    told: list[str] = []
+    states = States(clock, None, None, CANCELLED)
+    watches = FlowWatches(states, clock)
+    guard = Guard(lambda: told.append("cancel"))
+    watches.add("run", guard)
+    watches.look_now(LAST_WORDS_SECONDS)
+    assert told == ["cancel"]
+    assert clock.monotonic() - states.began <= 1.0
+    watches.remove("run", guard)
+    assert ended(clock)
+
+
+def test_who_is_being_ended_waits_for_an_api_that_is_away_as_long_as_it_says(clock: FakeClock) -> None:
+    states = States(clock, None)
+    watches = FlowWatches(states, clock)
+    guard = Guard(nothing)
+    watches.add("run", guard)
+    watches.look_now(LAST_WORDS_SECONDS)
+    assert clock.monotonic() - states.began == LAST_WORDS_SECONDS
+    assert len(states.looks) < 10
+    watches.remove("run", guard)
     assert ended(clock)
 
 
