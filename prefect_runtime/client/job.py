@@ -162,27 +162,33 @@ class RuntimeJob:
         document = self.document()
         if document.status is not JobStatus.ERROR:
             return None
+        return self._failure_message(document, self._failure_reason(document))
+
+    def _failure_message(self, document: JobDocument, reason: str) -> str:
         what = "ran longer than its max_execution_time" if document.ran_too_long else "has failed"
-        return f"Job {self._job_id} {what}: {self._failure_reason(document)}"
+        return f"Job {self._job_id} {what}: {reason}"
 
     def _failure_reason(self, document: JobDocument) -> str:
         """Return what the server or the program says of a failure; old servers say it in place of the result."""
-        if self._reason is None:
-            text = document.reason
-            if not text:
-                try:
-                    text = self._client.results(self._job_id) or ""
-                except QiskitRuntimeError:
-                    text = ""  # the failure itself is known; that its reason is not must not hide it
-            parts = [text.strip() or "the server gave no reason."]
-            if document.reason_code is not None:
-                parts.append(f"(code {document.reason_code})")
-            if document.solution:
-                parts.append(document.solution)
-            # The end is kept: a traceback says there what happened.
-            text = " ".join(parts)
-            self._reason = clean(text, self._client.secrets, limit=len(text))[-REASON_CHARACTERS:]
-        return self._reason
+        if self._reason is not None:
+            return self._reason
+        text, answered = document.reason, True
+        if not text:
+            try:
+                text = self._client.results(self._job_id) or ""
+            except QiskitRuntimeError as error:  # the failure is known; that its reason is not must not hide it
+                answered = not error.retryable
+        parts = [text.strip() or "the server gave no reason."]
+        if document.reason_code is not None:
+            parts.append(f"(code {document.reason_code})")
+        if document.solution:
+            parts.append(document.solution)
+        # The end is kept: a traceback says there what happened.
+        text = " ".join(parts)
+        reason = clean(text, self._client.secrets, limit=len(text))[-REASON_CHARACTERS:]
+        if answered:
+            self._reason = reason
+        return reason
 
     def failure(self) -> QiskitRuntimeError:
         """Return the error that a job stands for which is final but not DONE."""
@@ -190,9 +196,10 @@ class RuntimeJob:
         if document.status is JobStatus.CANCELLED:
             return RuntimeInvalidStateError(f"Job {self._job_id} was cancelled: it has no result.", job_id=self._job_id)
         kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
+        reason = self._failure_reason(document)
         return kind(
-            self.error_message() or "",
-            reason=self._failure_reason(document),
+            self._failure_message(document, reason),
+            reason=reason,
             reason_code=document.reason_code,
             job_id=self._job_id,
         )
@@ -277,11 +284,11 @@ class RuntimeJob:
     # Doing something about it
 
     def cancel(self) -> None:
-        """Cancel the job; its status is then what the server says it is.
+        """Cancel the job; its status is then what the server says it is, at the latest when that is next asked for.
 
         Raises:
             RuntimeInvalidStateError: It is final already.
-            QiskitRuntimeError: The server could not be asked, or refused.
+            QiskitRuntimeError: The server could not be asked to, or refused.
         """
         if self._document is not None and self._document.is_final:
             raise RuntimeInvalidStateError(
@@ -290,7 +297,10 @@ class RuntimeJob:
             )
         self._client.cancel(self._job_id)
         self.cancel_result_streaming()
-        self._refresh()
+        try:
+            self._refresh()
+        except QiskitRuntimeError as error:  # which does not undo it
+            _log.warning("job %s: cancelled, but its status is not known now (%s)", self._job_id, error)
 
     def logs(self) -> str:
         """Return the job's log, standard output and error; empty if there is none. Warns if the job is not final yet.

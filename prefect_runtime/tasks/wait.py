@@ -225,7 +225,10 @@ def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:
     except QiskitRuntimeError as error:
         logger.warning("Job %s could not be cancelled after the timeout: %s", job.job_id(), error)
     else:
-        logger.info("Job %s: cancelled after the timeout, now %s", job.job_id(), job.status().name)
+        known = job.known_document  # nothing is asked any more: whatever came of that would hide the timeout
+        logger.info(
+            "Job %s: cancelled after the timeout, last known as %s", job.job_id(), known.word if known else "unknown"
+        )
 
 
 def _is_final_now(job: RuntimeJob) -> bool:
