@@ -11,6 +11,7 @@ from typing import Protocol
 
 from prefect_runtime.client.board import CONFIRM_GONE
 from prefect_runtime.client.interim_list import ListOfResults
+from prefect_runtime.client.replay import Replay
 from prefect_runtime.client.retry import Clock
 from prefect_runtime.client.sockets import NORMAL, Socket
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound, StreamClosedError
@@ -66,7 +67,7 @@ class InterimStream:
         self._texts: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._seen: list[int] = []  # hashes of the texts so far
         self._list = ListOfResults(source, job_id)
-        self._replay_cut = False  # the last connection ended in the middle of what we have already
+        self._replay = Replay([])  # of the last connection
         self._doubt: int | None = None  # how many results had come when some may have been missed for the first time
         self._times_gone: Counter[str] = Counter()  # 404s in a row, to each of our two questions
         self._socket: Socket | None = None
@@ -159,7 +160,7 @@ class InterimStream:
             except QiskitRuntimeError as error:
                 self._raise_if_for_good(error, "stream")
                 refusals += 1
-                self._doubt = len(self._seen) if self._doubt is None else self._doubt
+                self._may_have_missed()
                 # 302 is "not running" (classic); other refusals say nothing of what a stream would still give.
                 # websocket-client does not always tell its status: only those known to be something else are repeated.
                 passing = isinstance(error, StreamClosedError) and error.close_code in (429, 500, 502, 503, 504)
@@ -174,9 +175,9 @@ class InterimStream:
                     return None
                 final = self._is_final()
                 # 1000 from a job that still runs, or in the middle of what we have already, is just another drop.
-                if code == NORMAL and final and not self._replay_cut:
+                if code == NORMAL and final and not self._replay.is_under_way:
                     return self._conclude()
-                self._doubt = len(self._seen) if self._doubt is None else self._doubt
+                self._may_have_missed()
                 drops_at_the_end += final
                 if final and not socket.resumes and self._take_listed(last=True):
                     return self._raise_if_order_guessed()
@@ -226,7 +227,8 @@ class InterimStream:
             return None
         if self._take_listed(last=True) or self._doubt is None:
             return self._raise_if_order_guessed()
-        if self._doubt == 0 and self._seen and self._sends_again():  # no replay so far could have shown it
+        # A replay seems to have shown that none was missed, or none so far could have shown it: only now is it certain.
+        if (self._replay.is_whole or (self._doubt == 0 and self._seen)) and self._sends_again():
             return None
         raise StreamClosedError(
             f"Job {self._job_id}: the connection broke after interim result {self._doubt}, and the server does not "
@@ -259,9 +261,8 @@ class InterimStream:
     def _drain(self, socket: Socket) -> int:
         """Take in what a connection gives and return the code it was closed with."""
         self._socket = socket
-        self._replay_cut = False
-        held: list[str] = []  # equal to our first results: sent again, or new ones that look the same
-        first, replaying = True, bool(self._seen) and not socket.resumes
+        self._replay = Replay([] if socket.resumes else self._seen)
+        first = True
         try:
             live = self._begin(socket)
             while not self.cancelled:
@@ -274,18 +275,9 @@ class InterimStream:
                     if self._list.there:
                         continue
                     live = True  # the list is of no use after all
-                if replaying:
-                    if self._seen[len(held)] == hash(text):
-                        held.append(text)
-                        if len(held) == len(self._seen):
-                            replaying, held, self._doubt = False, [], None  # it has shown all it sent so far
-                        continue
-                    replaying = False
-                for one in (*held, text):
-                    self._give(one)
-                held = []
+                for new in self._replay.take(text):
+                    self._give(new)
         except StreamClosedError as error:
-            self._replay_cut = bool(held)
             return error.close_code
         finally:
             socket.close()
@@ -294,7 +286,7 @@ class InterimStream:
     def _begin(self, socket: Socket) -> bool:
         """Find out what was missed before this connection stood; True if frames are to be taken as they come."""
         if socket.resumes:
-            self._doubt = None
+            self._nothing_missed()
             return True
         if self._take_listed(patient=True):
             return not self._seen
@@ -302,7 +294,7 @@ class InterimStream:
             return True  # the first connection
         self._list.raise_if_out_of_reach()
         if self._doubt == 0 and self._is_queued():
-            self._doubt = None  # nothing was published yet
+            self._nothing_missed()  # there was nothing yet
         return not self._list.there
 
     def _take_announced(self, text: str) -> None:
@@ -315,7 +307,7 @@ class InterimStream:
         if self._take_listed(patient=True):
             self._list.was_announced(text)
             return
-        self._doubt = len(self._seen) if self._doubt is None else self._doubt
+        self._may_have_missed()
         self._list.raise_if_out_of_reach()
 
     def _take_listed(self, *, patient: bool = False, last: bool = False) -> bool:
@@ -323,12 +315,19 @@ class InterimStream:
         texts = self._list.look(self._seen, tries=TRIES if patient or last else 1, last=last)
         if texts is None:
             return False
-        self._doubt = None
+        self._nothing_missed()
         new = texts[len(self._seen) :]
         for text in new:
             self._give(text)
         self._list.give_out(new)
         return True
+
+    def _may_have_missed(self) -> None:
+        if self._doubt is None:
+            self._doubt = len(self._seen)
+
+    def _nothing_missed(self) -> None:
+        self._doubt = None
 
     def _give(self, text: str) -> None:
         self._seen.append(hash(text))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_classic_behaviours import Connection, Timed
 
+from prefect_runtime.client.replay import Replay
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock
 from prefect_runtime.wire.errors import (
     AuthenticationError,
@@ -83,6 +84,58 @@ def test_a_fault_of_ours_is_no_normal_end(asked: str, caplog: pytest.LogCaptureF
     assert isinstance(stream.error, StreamClosedError)
     assert "may be missing" in stream.error.message
     assert "KeyError" in caplog.text
+
+
+class NoList(Server):
+    """A server without a list: one connection after another as scripted, the job final with the second."""
+
+    def __init__(self, *connections: list[str] | None) -> None:
+        super().__init__()
+        self._connections = list(connections)
+
+    def open_stream(self, job_id: str, *, after: int) -> Any:
+        texts = self._connections[self.opened]
+        self.opened += 1
+        if texts is None:
+            raise StreamClosedError("not running", close_code=302)
+        return Connection(texts, 1006 if self.opened == 1 else 1000)
+
+
+@pytest.mark.parametrize(
+    ("connections", "got"),
+    [
+        ([["0"], ["0"], []], ["0"]),  # a new one that looks like the first, from a server that repeats nothing
+        ([["0"], ["0", "1"], ["0", "0", "1"]], ["0", "1"]),  # repeats only once the job is final
+        ([["0"], ["0", "1"], None], ["0", "1"]),  # cannot be known
+    ],
+)
+def test_new_results_that_look_like_a_replay_are_not_missing_without_a_word(
+    connections: list[list[str] | None], got: list[str]
+) -> None:
+    stream = Timed(NoList(*connections))  # type: ignore[arg-type]
+    assert stream.texts() == [*got, "StreamClosedError"]
+    assert "may be missing" in str(stream.error)
+
+
+def test_a_replay_that_one_more_connection_confirms_alarms_nobody() -> None:
+    stream = Timed(NoList(["0", "0"], ["0", "0", "1"], ["0", "0", "1"]))  # type: ignore[arg-type]
+    assert stream.texts() == ["0", "0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "comes", "new"),
+    [
+        ("", "ab", "ab"),
+        ("ab", "abc", "c"),
+        ("ab", "ac", "ac"),
+        ("aa", "ab", "ab"),
+        ("ab", "cab", "cab"),
+        ("ab", "abab", "ab"),
+    ],
+)
+def test_of_a_replay_what_is_new_is_given(seen: str, comes: str, new: str) -> None:
+    replay = Replay([hash(text) for text in seen])
+    assert "".join(one for text in comes for one in replay.take(text)) == new
 
 
 @pytest.fixture(autouse=True)
