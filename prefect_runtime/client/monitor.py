@@ -17,6 +17,7 @@ from prefect_runtime.client.feed import Feed
 from prefect_runtime.client.inquiry import Inquiry, StatusSource
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Clock, Deadline
+from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
 
@@ -129,12 +130,13 @@ class JobMonitor:
     ) -> Iterator[Waiter]:
         """Put jobs on the board for the time of a call."""
         call = Waiter(self._lock, self._clock, deadline, longest_pause, interrupt)
-        with self._lock:
-            # The feed may be some milliseconds late: who has no time to wait for it has to ask.
-            trusting = deadline.remaining() > FIRST_ANSWER_GRACE
-            call.watches = [self._enter(job_id, call, trusting=trusting) for job_id in dict.fromkeys(job_ids)]
-            call.answers_before = {watch.job_id: watch.answers for watch in call.watches}
         try:
+            with self._lock:
+                # The feed may be some milliseconds late: who has no time to wait for it has to ask.
+                trusting = deadline.remaining() > FIRST_ANSWER_GRACE
+                for job_id in dict.fromkeys(job_ids):
+                    self._enter(job_id, call, trusting=trusting)
+                self._start_if_need_be()
             with call.interrupt.waking(call.wake):
                 yield call
         finally:
@@ -160,11 +162,11 @@ class JobMonitor:
         finally:
             self._lock.acquire()
 
-    def _enter(self, job_id: str, waiter: Waiter, *, trusting: bool) -> Watch:
+    def _enter(self, job_id: str, waiter: Waiter, *, trusting: bool) -> None:
         watch = self._board.watch(job_id)
         watch.waiters.add(waiter)
-        if self._thread is None or not self._thread.is_alive():  # a forked process has no threads
-            self._start()
+        waiter.watches.append(watch)
+        waiter.answers_before[job_id] = watch.answers
         told = self._feed.last_word(job_id) if trusting and self._feed is not None else None
         if told is not None:
             self._board.take(told)
@@ -173,12 +175,20 @@ class JobMonitor:
         else:
             watch.due = watch.not_before  # who has just come wants to know now
         self._wake.notify()
-        return watch
 
-    def _start(self) -> None:
+    def _start_if_need_be(self) -> None:
+        if self._thread is not None and self._thread.is_alive():  # a forked process has no threads
+            return
         self._feed = None
         self._thread = threading.Thread(target=self._run, name="job-monitor", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise QiskitRuntimeError(
+                "No thread could be started to watch jobs: this process, or its machine, has as many as it may have. "
+                "The jobs go on; wait for them again with fewer threads.",
+                retryable=True,
+            ) from None
 
     def _leave(self, watch: Watch, waiter: Waiter) -> None:
         watch.waiters.discard(waiter)
@@ -191,25 +201,52 @@ class JobMonitor:
     # The watcher's thread
 
     def _run(self) -> None:
-        # Opened while the first query is under way; when it is there, everything is asked once more.
-        feed = self._source.has_feed and Feed(self._source.open_feed, self._board.take, self._feed_state_changed)
-        self._feed = feed or None
+        feed: Feed | None = None
         try:
-            while (due := self._next_due()) is not None:
-                seen, cost = self._times_to_ask_again, self._clock.processor_time()
-                try:
-                    self._inquiry.ask(due)
-                except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
-                    _log.exception("the watcher of jobs stumbled; it goes on")
-                rest = min(LONGEST_REST, (self._clock.processor_time() - cost) / MOST_SHARE)
-                with self._lock:
-                    # An answer may be older than the feed: what happened between the two would be told by nobody.
-                    again = self._times_to_ask_again != seen
-                    for job_id in due:
-                        self._plan_next(job_id, rest, at_once=again)
+            feed = self._open_feed()
+            self._watch()
+        except BaseException as error:  # noqa: BLE001 - whatever it is: who waits must not do so for ever
+            _log.exception("the watcher of jobs has ended")
+            self._tell_of_the_end(error)
         finally:
-            if feed:
+            if feed is not None:
                 feed.close()
+
+    def _open_feed(self) -> Feed | None:
+        """Open it while the first query is under way; when it is there, everything is asked once more."""
+        if not self._source.has_feed:
+            return None
+        try:
+            self._feed = Feed(self._source.open_feed, self._board.take, self._feed_state_changed)
+        except RuntimeError:  # no more threads: asking finds everything as well, only later
+            _log.warning("no thread could be started to hear of status changes: jobs are asked for instead")
+        return self._feed
+
+    def _watch(self) -> None:
+        while (due := self._next_due()) is not None:
+            seen, cost = self._times_to_ask_again, self._clock.processor_time()
+            try:
+                self._inquiry.ask(due)
+            except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
+                _log.exception("the watcher of jobs stumbled; it goes on")
+            rest = min(LONGEST_REST, (self._clock.processor_time() - cost) / MOST_SHARE)
+            with self._lock:
+                # An answer may be older than the feed: what happened between the two would be told by nobody.
+                again = self._times_to_ask_again != seen
+                for job_id in due:
+                    self._plan_next(job_id, rest, at_once=again)
+
+    def _tell_of_the_end(self, error: BaseException) -> None:
+        with self._lock:
+            self._thread = self._feed = None
+            for watch in self._board.watches.values():
+                watch.error = QiskitRuntimeError(
+                    f"Job {watch.job_id}: nobody watches it any more, by a fault of ours ({type(error).__name__}). It "
+                    "goes on; wait for it again with its id.",
+                    job_id=watch.job_id,
+                    retryable=True,
+                )
+                watch.tell()
 
     def _next_due(self) -> list[str] | None:
         """Wait until jobs are due for a query and return them; None when nobody waits any more."""

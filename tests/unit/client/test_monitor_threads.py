@@ -11,6 +11,7 @@ import pytest
 
 from prefect_runtime.client.monitor import FEED_LINGERS, JobMonitor
 from prefect_runtime.client.retry import Deadline
+from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
 if TYPE_CHECKING:
@@ -211,3 +212,56 @@ def test_the_shortest_wait_of_many_is_the_pause_while_it_is_there(clock: FakeClo
     clock.join(threads)
     assert 190 < count[0] < 320
     assert len(server.queries) - count[0] < 40
+
+
+# When there are no more threads, or the watcher's own ends
+
+
+@pytest.fixture
+def no_more(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the threads that cannot be started."""
+    names: set[str] = set()
+    start = threading.Thread.start
+
+    def start_if_possible(thread: threading.Thread) -> None:
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_possible)
+    return names
+
+
+def test_without_a_thread_for_the_feed_jobs_are_asked_for(clock: FakeClock, no_more: set[str]) -> None:
+    no_more.add("job-feed")
+    server = Server(clock, steps)
+    server.has_feed = True
+    found = JobMonitor(server, clock=clock).wait(["j0"], deadline=Deadline(None, clock))
+    assert found["j0"].status is JobStatus.DONE
+    assert no_watcher_is_left()
+
+
+def test_who_cannot_be_watched_for_is_told_and_leaves_nothing_behind(clock: FakeClock, no_more: set[str]) -> None:
+    server = Server(clock, steps)
+    monitor = JobMonitor(server, clock=clock)
+    no_more.add("job-monitor")
+    with pytest.raises(QiskitRuntimeError, match="No thread could be started") as caught:
+        monitor.wait(["j0"], deadline=Deadline(1, clock))
+    assert caught.value.retryable
+    no_more.clear()
+    assert monitor.wait(["j1"], deadline=Deadline(None, clock))["j1"].status is JobStatus.DONE
+    assert "j0" not in server.queries
+    assert no_watcher_is_left()
+
+
+def test_a_watcher_that_dies_leaves_nobody_waiting(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory() -> float:
+        raise MemoryError
+
+    monitor = JobMonitor(Server(clock, steps), clock=clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "processor_time", no_memory)
+        with pytest.raises(QiskitRuntimeError, match="MemoryError"):
+            monitor.wait(["j0"], deadline=Deadline(None, clock))
+    assert no_watcher_is_left()
+    assert monitor.wait(["j0"], deadline=Deadline(None, clock))["j0"].status is JobStatus.DONE
