@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -25,6 +26,9 @@ _log = get_logger(__name__)
 
 FIRST_PAUSE = 0.5  # seconds between the first two queries
 GROWTH = 1.5
+JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
+SHORTEST_PAUSE = 0.05
+PAUSE_WITH_FEED = 30.0
 LONGEST_PAUSE = 60.0  # seconds between two queries while the job queues
 LONGEST_PAUSE_RUNNING = 5.0
 FIRST_ANSWER_GRACE = 0.5  # however short the timeout: a job that is final already is found so
@@ -44,9 +48,8 @@ class Watch:
         self.error: QiskitRuntimeError | None = None
         self.waiters: set[Waiter] = set()
         self.answers = 0  # queries that were answered, or have failed
-        self.due = 0.0
+        self.due = math.inf
         self.planned = 0.0  # seconds between the last query and `due`
-        self.not_before = 0.0  # when the server lets us ask again
         self.running_since: float | None = None  # when we first heard that it runs
         self._pause = FIRST_PAUSE
         self.rounds = 0
@@ -70,6 +73,43 @@ class Watch:
         if document.status is JobStatus.RUNNING and self.running_since is None:
             self.running_since = now
         self.document = document
+
+    def failed_with(self, error: QiskitRuntimeError) -> None:
+        """Note that a query was not answered; only what the server says for good ends a wait."""
+        gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
+        # A sign-in service that is down is an event of the line; a token that it refused is not.
+        for_good = isinstance(error, AuthenticationError | ConfigurationError) and not error.retryable
+        self.answers += 1
+        self.failed = True
+        self.times_gone = self.times_gone + 1 if gone else 0
+        if for_good or self.times_gone >= CONFIRM_GONE:
+            self.error = error
+
+    def wanted_now(self) -> None:
+        """Have it asked for as soon as the server lets us."""
+        self.due = 0.0
+
+    def wanted_in(self, longest_pause: float | None, now: float) -> None:
+        """Have it asked for when somebody who has just heard how it is wants to hear again, or earlier."""
+        pause = PAUSE_WITH_FEED if longest_pause is None else longest_pause
+        self.due = min(self.due, now + min(PAUSE_WITH_FEED, max(SHORTEST_PAUSE, pause)))
+
+    def plan(self, now: float, rest: float, *, is_told: bool, share: float) -> None:
+        """Plan the next look, after one.
+
+        Args:
+            now: What time it is.
+            rest: Seconds for which to leave the job alone in any case, because looking at it took long.
+            is_told: A feed tells of changes by itself.
+            share: Of the pause, which is to differ between processes.
+        """
+        self.rounds += 1
+        pause = max(rest, self.next_pause(now))
+        if is_told and not self.failed:  # a feed tells of changes, not of what a query that failed would have said
+            pause = PAUSE_WITH_FEED
+        caps = [waiter.longest_pause for waiter in self.waiters if waiter.longest_pause is not None]
+        self.planned = max(SHORTEST_PAUSE, min([pause, *caps]) * share)
+        self.due = now + self.planned
 
     def next_pause(self, now: float) -> float:
         """Return how long to leave the server alone: longer each time, up to a minute in the queue.
@@ -158,11 +198,13 @@ class Board:
     Attributes:
         lock: Guards all of it.
         watches: By job id.
+        not_before: When the server lets us ask again, for whichever job; kept when nobody waits any more.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.lock = threading.RLock()
         self.watches: dict[str, Watch] = {}
+        self.not_before = 0.0
         self._late: OrderedDict[str, JobDocument] = OrderedDict()
         self._clock = clock
 
@@ -205,24 +247,23 @@ class Board:
             self._late.popitem(last=False)
 
     def failed(self, job_ids: Collection[str], error: QiskitRuntimeError) -> None:
-        """Note that a query was not answered; only what the server says for good ends a wait."""
-        gone = isinstance(error, RuntimeJobNotFound | PermissionDeniedError)
-        # A sign-in service that is down is an event of the line; a token that it refused is not.
-        for_good = isinstance(error, AuthenticationError | ConfigurationError) and not error.retryable
+        """Note that a query was not answered."""
         _log.warning("status of %s not known now, will ask again: %s", _names(job_ids), error)
         with self.lock:
+            if isinstance(error, RateLimitedError) and error.retry_after is not None:
+                self.not_before = self._clock.monotonic() + min(error.retry_after, LONGEST_TOLD_PAUSE)
             for job_id in job_ids:
                 watch = self.watches.get(job_id)
                 if watch is None:
                     continue
-                watch.answers += 1
-                watch.failed = True
-                watch.times_gone = watch.times_gone + 1 if gone else 0
-                if isinstance(error, RateLimitedError) and error.retry_after is not None:
-                    watch.not_before = self._clock.monotonic() + min(error.retry_after, LONGEST_TOLD_PAUSE)
-                if for_good or watch.times_gone >= CONFIRM_GONE:
-                    watch.error = error
+                watch.failed_with(error)
                 watch.tell()
+
+    @property
+    def is_to_wait(self) -> bool:
+        """True while the server does not let us ask."""
+        with self.lock:
+            return self._clock.monotonic() < self.not_before
 
     def word(self, job_id: str) -> str:
         """Return the job's last status word; empty if none is known."""

@@ -78,6 +78,8 @@ class Inquiry:
             listed = self._ask_list(others) if others else others
             alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
         for job_id in alone:
+            if self._board.is_to_wait:
+                return
             before = self._board.word(job_id)
             self._ask_one(job_id)
             # A change that the list did not tell of; if it was only quicker than the list, that costs some requests.

@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterator
 
-from prefect_runtime.client.board import FIRST_ANSWER_GRACE, Board, Waiter, Watch, changed_since
+from prefect_runtime.client.board import FIRST_ANSWER_GRACE, JITTER, Board, Waiter, Watch, changed_since
 from prefect_runtime.client.feed import Feed
 from prefect_runtime.client.inquiry import Inquiry, StatusSource
 from prefect_runtime.client.interrupt import Interrupt
@@ -23,10 +23,7 @@ from prefect_runtime.wire.models import JobDocument
 
 _log = get_logger(__name__)
 
-JITTER = 0.3  # a pause is 70 to 100 % of its length, so that many processes do not ask in step
-PAUSE_WITH_FEED = 30.0
 FEED_LINGERS = 10.0  # seconds after the last wait: who runs one job after another opens one feed
-SHORTEST_PAUSE = 0.05
 MOST_SHARE = 0.02  # of a core: what took long to look at is left alone for so much longer
 LONGEST_REST = 60.0  # seconds, for that reason
 
@@ -170,10 +167,9 @@ class JobMonitor:
         told = self._feed.last_word(job_id) if trusting and self._feed is not None else None
         if told is not None:
             self._board.take(told)
-            pause = PAUSE_WITH_FEED if waiter.longest_pause is None else waiter.longest_pause
-            watch.due = self._clock.monotonic() + min(PAUSE_WITH_FEED, max(SHORTEST_PAUSE, pause))
+            watch.wanted_in(waiter.longest_pause, self._clock.monotonic())
         else:
-            watch.due = watch.not_before  # who has just come wants to know now
+            watch.wanted_now()  # who has just come wants to know
         self._wake.notify()
 
     def _start_if_need_be(self) -> None:
@@ -261,31 +257,23 @@ class JobMonitor:
                     return None
                 open_watches = [watch for watch in self._board.watches.values() if not watch.settled]
                 now = self._clock.monotonic()
-                if any(watch.due <= now for watch in open_watches):
+                let = self._board.not_before
+                if now >= let and any(watch.due <= now for watch in open_watches):
                     # What is due soon goes along: one list serves all, and jitter does not pull them apart.
                     return [watch.job_id for watch in open_watches if watch.due - JITTER * watch.planned <= now]
                 next_due = min((watch.due for watch in open_watches), default=None)
-                self._clock.wait(self._wake, None if next_due is None else max(0.0, next_due - now))
+                self._clock.wait(self._wake, None if next_due is None else max(0.0, max(next_due, let) - now))
 
     def _plan_next(self, job_id: str, rest: float, *, at_once: bool) -> None:
         watch = self._board.watches.get(job_id)
         if watch is None:
             return
         if at_once:
-            watch.due = watch.not_before
+            watch.wanted_now()
             return
-        watch.rounds += 1
-        pause = max(rest, watch.next_pause(self._clock.monotonic()))
-        if watch.failed:
-            pass  # the feed tells of changes, not of what a query that failed would have said
-        elif self._feed is not None and self._feed.connected:
-            pause = PAUSE_WITH_FEED
-        caps = [waiter.longest_pause for waiter in watch.waiters if waiter.longest_pause is not None]
+        is_told = self._feed is not None and self._feed.connected
         # The jitter comes last: who looks twice a second in step with the job would always just miss its end.
-        pause = max(SHORTEST_PAUSE, min([pause, *caps]) * (1 - JITTER * self._random.random()))
-        now = self._clock.monotonic()
-        watch.due = max(now + pause, watch.not_before)
-        watch.planned = watch.due - now if watch.due > watch.not_before else 0.0
+        watch.plan(self._clock.monotonic(), rest, is_told=is_told, share=1 - JITTER * self._random.random())
 
     def _feed_state_changed(self) -> None:
         """The feed came or went: what happened around that moment is only found by asking."""
@@ -298,5 +286,5 @@ class JobMonitor:
         """Have all jobs asked for now, also those whose query is under way: its answer may be too old."""
         self._times_to_ask_again += 1
         for watch in self._board.watches.values():
-            watch.due = watch.not_before
+            watch.wanted_now()
         self._wake.notify()

@@ -224,6 +224,23 @@ def test_a_pause_the_server_asks_for_is_kept(
     assert pauses(server.times())[1] >= 300 - 1e-6
 
 
+def test_a_pause_the_server_asks_for_holds_for_all_jobs_and_for_who_comes_later(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    for job_id in "abc":
+        server.status[job_id] = lambda now: "Completed"
+    server.listed = set()
+    server.errors = iter([None, None, RateLimitedError("x", retry_after=60.0)])
+    assert len(monitor.wait("abc", deadline=Deadline(1, clock))) == 1
+    assert server.queries[0][1] == "list"
+    assert len(server.queries) == 3, "the third job was not asked for any more"
+    for _ in range(5):
+        assert monitor.wait(["d"], deadline=Deadline(0.2, clock)) == {}
+    assert len(server.queries) == 3
+    assert set(monitor.wait("abc", deadline=Deadline(None, clock))) == set("abc")
+    assert server.times()[3] >= 60
+
+
 def test_ten_jobs_are_hardly_more_requests_than_one(server: Server, monitor: JobMonitor, clock: FakeClock) -> None:
     """Each fifth round asks for each job itself, as some servers move a job on only then; the others are one list."""
     ids = [f"j{number}" for number in range(10)]

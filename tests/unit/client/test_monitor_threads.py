@@ -214,6 +214,40 @@ def test_the_shortest_wait_of_many_is_the_pause_while_it_is_there(clock: FakeClo
     assert len(server.queries) - count[0] < 40
 
 
+class ToldFeed:
+    """A feed that has told of every job that it queues."""
+
+    connected = True
+
+    def last_word(self, job_id: str) -> JobDocument:
+        return JobDocument.parse({"id": job_id, "status": "Queued"})
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_who_comes_later_and_is_told_does_not_lengthen_the_pause_of_who_waits(clock: FakeClock) -> None:
+    server = Server(clock, lambda now: "Queued")
+    monitor = JobMonitor(server, clock=clock)
+    asked: list[int] = []
+
+    def impatient() -> None:
+        monitor.wait(["j0"], deadline=Deadline(60, clock), longest_pause=0.5)
+        asked.append(len(server.queries))
+
+    def told() -> None:
+        for _ in range(50):  # each one who comes is told, and is patient
+            clock.sleep(1)
+            monitor._feed = ToldFeed()  # type: ignore[assignment]
+            monitor.wait(["j0"], deadline=Deadline(0.6, clock))
+
+    threads = [threading.Thread(target=impatient), threading.Thread(target=told)]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert asked[0] >= 120
+
+
 # When there are no more threads, or the watcher's own ends
 
 
