@@ -9,6 +9,9 @@ session_calls  /sessions
 
 from __future__ import annotations
 
+import os
+import weakref
+
 from prefect_runtime.client.auth import Access
 from prefect_runtime.client.backend_calls import BackendCalls
 from prefect_runtime.client.credentials import Credentials
@@ -42,7 +45,22 @@ class RuntimeClient(JobCalls, BackendCalls, ProgramCalls, SessionCalls):
         transport: Transport | None = None,
     ) -> None:
         super().__init__(credentials, request_timeout=request_timeout, clock=clock, transport=transport)
+        self._given_transport = transport
         self._monitor: JobMonitor | None = None
+        _clients.add(self)
+
+    def _start_afresh(self) -> None:
+        """Share nothing with the parent process: of one connection each would read the other's answers.
+
+        Nor does a lock, a token's renewal or a watcher come along whose thread is not in this process.
+        """
+        RuntimeClient.__init__(
+            self,
+            self.credentials,
+            request_timeout=self.request_timeout,
+            clock=self.clock,
+            transport=self._given_transport,
+        )
 
     def __repr__(self) -> str:
         return f"RuntimeClient({self.credentials!r})"
@@ -111,3 +129,15 @@ class RuntimeClient(JobCalls, BackendCalls, ProgramCalls, SessionCalls):
             return Socket.connect(access.base_url + path, access.headers, options, deadline)
 
         return self._with_access(connect, deadline)
+
+
+_clients: weakref.WeakSet[RuntimeClient] = weakref.WeakSet()
+"""Those of this process, for the moment after a fork; who made one before goes on using it in the child."""
+
+
+def _start_all_afresh() -> None:
+    for client in list(_clients):
+        client._start_afresh()
+
+
+os.register_at_fork(after_in_child=_start_all_afresh)
