@@ -119,13 +119,15 @@ class ServiceJobs(abc.ABC):
     def wait(self, job_ids: Collection[str], timeout: float | None = None) -> dict[str, JobStatus]:
         """Wait until jobs are final and return their statuses; at the timeout, as far as they are known.
 
+        A job whose status is a word that this version does not know is left out, as one that nothing is known of.
+
         Args:
             job_ids: The jobs.
             timeout: Seconds to wait in all; None for as long as it takes.
         """
         check_seconds("timeout", timeout)
         documents = self.client.monitor.wait(job_ids, deadline=Deadline(timeout, self.client.clock))
-        return {job_id: document.known_status() for job_id, document in documents.items()}
+        return {job_id: document.status for job_id, document in documents.items() if document.status is not None}
 
     def as_completed(self, job_ids: Collection[str], timeout: float | None = None) -> Iterator[tuple[str, JobStatus]]:
         """Give each job's id and status as it becomes final, the first first; ends at the timeout with what there is.

@@ -14,6 +14,7 @@ import pytest
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.monitor import JobMonitor
 from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.service_jobs import ServiceJobs
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     AuthenticationError,
@@ -448,6 +449,25 @@ def test_unknown_words_are_waited_on_with_one_warning(
         found = monitor.wait(["j"], deadline=Deadline(None, clock))
     assert found["j"].status is JobStatus.DONE
     assert [record.args and record.args[1] for record in caplog.records] == ["Pending"]  # type: ignore[index]
+
+
+class Jobs(ServiceJobs):
+    """As much of a service as a wait for jobs needs."""
+
+    def __init__(self, monitor: JobMonitor, clock: FakeClock) -> None:
+        self.monitor, self.clock = monitor, clock
+
+    @property
+    def client(self) -> Any:
+        return self
+
+
+def test_a_word_nobody_knows_costs_no_other_job_its_status(
+    server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    server.status = {"odd": lambda now: "Pending", "done": lambda now: "Completed", "waits": lambda now: "Queued"}
+    found = Jobs(monitor, clock).wait(["odd", "done", "waits"], timeout=10)
+    assert found == {"done": JobStatus.DONE, "waits": JobStatus.QUEUED}
 
 
 # What never ends it, and what does
