@@ -92,12 +92,16 @@ def check_seconds(name: str, value: float | None) -> None:
     """Refuse a time that is none.
 
     Raises:
-        ConfigurationError: Not a number, not finite, or negative; the message names the field.
+        ConfigurationError: Not a number, negative, or more than can be waited for; the message names the field.
     """
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ConfigurationError(f"{name}: must be a number of seconds, 0 or more, or None; got {value!r}.")
+    if value > threading.TIMEOUT_MAX:
+        raise ConfigurationError(
+            f"{name}: must be {threading.TIMEOUT_MAX:.0f} seconds at most, or None for as long as it takes."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,3 +212,22 @@ def test_times_are_taken(value: float | None) -> None:
 def test_what_is_no_time_is_refused_with_the_fields_name(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^timeout: "):
         check_seconds("timeout", value)
+
+
+@pytest.mark.parametrize("value", [threading.TIMEOUT_MAX * 1.001, 1e10, 1e300, 10**400])
+def test_a_time_that_no_thread_can_wait_for_is_refused_by_name(value: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"^timeout: must be \d+ seconds at most, or None"):
+        check_seconds("timeout", value)
+
+
+def test_the_longest_time_that_is_let_through_can_be_waited_for() -> None:
+    check_seconds("timeout", threading.TIMEOUT_MAX)
+    condition = threading.Condition()
+    threading.Timer(0.01, lambda: _notify(condition)).start()
+    with condition:
+        assert SYSTEM_CLOCK.wait(condition, Deadline(threading.TIMEOUT_MAX).remaining())
+
+
+def _notify(condition: threading.Condition) -> None:
+    with condition:
+        condition.notify_all()
