@@ -75,4 +75,9 @@ def percent_of(interim: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # JSON's whole numbers have no largest one
+        return None
