@@ -12,7 +12,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from prefect.client.orchestration import PrefectClient
@@ -36,8 +36,37 @@ _END: Any = object()
 _numbers = itertools.count(1)
 
 
-_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
-_at_work: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+class OfLoop(Generic[T]):
+    """Something that each event loop has its own of, until the loop is closed.
+
+    A lock or semaphore that somebody had to wait for holds its loop: that nobody else does would free neither.
+
+    Args:
+        make: Makes one; called in the loop.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = weakref.WeakKeyDictionary()
+
+    def get(self) -> T:
+        """Return that of the running loop."""
+        loop = asyncio.get_running_loop()
+        found = self._of.get(loop)
+        if found is None:
+            found = self._of[loop] = self._make()
+            self._forget_closed()
+        return found
+
+    def _forget_closed(self) -> None:
+        for reference in self._of.keyrefs():
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                self._of.pop(loop, None)
+
+
+_turns = OfLoop(asyncio.Lock)
+_at_work = OfLoop(lambda: asyncio.Semaphore(MOST_AT_WORK))
 
 
 async def turn() -> None:
@@ -45,13 +74,13 @@ async def turn() -> None:
 
     Of many who ask at once one goes on in each round, and whatever else is due comes in between.
     """
-    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+    async with _turns.get():
         await asyncio.sleep(0)
 
 
 def at_work() -> asyncio.Semaphore:
     """Return what lets no more than so many calls work at once beside the running event loop."""
-    return _at_work.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MOST_AT_WORK))
+    return _at_work.get()
 
 
 async def aside(call: Callable[[], T], name: str, *, task: Task[..., Any] | None = None) -> T:
