@@ -175,23 +175,7 @@ def _wait(
 ) -> None:
     """Wait, with a log line for each change of status; `quiet` leaves it out for a job that was final before."""
     logger = get_run_logger()
-    waited, begun, running = False, time.monotonic(), threading.Event()
-
-    def tell(document: JobDocument) -> None:
-        nonlocal waited
-        heard(service, document)
-        if document.status is JobStatus.RUNNING:
-            running.set()
-            if time.monotonic() - begun > LIVE_AFTER_SECONDS:
-                note(service, document)
-        if on_cancel == "keep" and not waited and not document.is_final:
-            note(service, document, kept=True)
-        if quiet and document.is_final and not waited:
-            return
-        waited = True
-        word = document.status.name if document.status else document.word
-        logger.info("Job %s: %s%s", document.id, word, f" on {document.backend}" if document.backend else "")
-
+    tell = _Telling(service, logger, kept=on_cancel == "keep", quiet=quiet)
     known = job.known_document
     if known is not None and known.is_final:  # by an earlier task: nothing to wait for, nothing to cancel
         tell(known)
@@ -200,7 +184,7 @@ def _wait(
     try:
         with (
             watching(service, [job.job_id()], on_cancel) as interrupt,
-            relayed(service, job.job_id(), logger, running),
+            relayed(service, job.job_id(), logger, tell.running),
         ):
             job.wait_for_final_state(timeout=timeout, wait=pause, on_change=tell, interrupt=interrupt)
         no_longer_watched([job.job_id()])
@@ -215,6 +199,44 @@ def _wait(
         raise JobTimeoutError(
             f"{words} It was to be cancelled then; the log says whether it was.", job_id=job.job_id()
         ) from None
+
+
+class _Telling:
+    """Tells what becomes of a job while it is waited for: events, its card, and a line in the run's log.
+
+    Args:
+        service: The account.
+        logger: Of the run.
+        kept: The job is to go on if its flow run is cancelled; a hook in another process reads that on the card.
+        quiet: No line for a job of which the first news is that it is final.
+
+    Attributes:
+        running: Set once the job runs.
+    """
+
+    def __init__(self, service: RuntimeService, logger: Logger, *, kept: bool, quiet: bool) -> None:
+        self.running = threading.Event()
+        self._service, self._logger = service, logger
+        self._kept, self._quiet = kept, quiet
+        self._begun = time.monotonic()
+        self._is_first = True
+
+    def __call__(self, document: JobDocument) -> None:
+        heard(self._service, document)
+        self._on_card(document)
+        if not (self._quiet and self._is_first and document.is_final):
+            word = document.status.name if document.status else document.word
+            where = f" on {document.backend}" if document.backend else ""
+            self._logger.info("Job %s: %s%s", document.id, word, where)
+        self._is_first = False
+
+    def _on_card(self, document: JobDocument) -> None:
+        if document.status is JobStatus.RUNNING:
+            self.running.set()
+            if time.monotonic() - self._begun > LIVE_AFTER_SECONDS:
+                note(self._service, document)
+        if self._kept and self._is_first and not document.is_final:
+            note(self._service, document, kept=True)
 
 
 def _cancel_after_timeout(job: RuntimeJob, logger: Logger) -> None:
