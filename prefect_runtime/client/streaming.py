@@ -14,7 +14,7 @@ from prefect_runtime.client.interim_list import ListOfResults
 from prefect_runtime.client.replay import Replay
 from prefect_runtime.client.retry import Clock
 from prefect_runtime.client.sockets import NORMAL, Socket
-from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound, StreamClosedError
+from prefect_runtime.wire.errors import ConnectFailedError, QiskitRuntimeError, RuntimeJobNotFound, StreamClosedError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
@@ -161,10 +161,7 @@ class InterimStream:
                 self._raise_if_for_good(error, "stream")
                 refusals += 1
                 self._may_have_missed()
-                # 302 is "not running" (classic); other refusals say nothing of what a stream would still give.
-                # websocket-client does not always tell its status: only those known to be something else are repeated.
-                passing = isinstance(error, StreamClosedError) and error.close_code in (429, 500, 502, 503, 504)
-                if (not passing or refusals > MAX_REFUSALS) and self._is_final():
+                if (_may_say_not_running(error) or refusals > MAX_REFUSALS) and self._is_final():
                     return self._conclude()
                 if refusals > MAX_REFUSALS:
                     raise
@@ -332,6 +329,16 @@ class InterimStream:
     def _give(self, text: str) -> None:
         self._seen.append(hash(text))
         self._texts.put(text)
+
+
+def _may_say_not_running(error: QiskitRuntimeError) -> bool:
+    """Tell the classic service's 302 from refusals that say nothing of what a stream would still give.
+
+    websocket-client does not always tell its status: only those that are known to be something else are left out.
+    """
+    if isinstance(error, StreamClosedError):
+        return error.close_code not in (429, 500, 502, 503, 504)
+    return isinstance(error, ConnectFailedError)
 
 
 def _is_acknowledgement(text: str, job_id: str) -> bool:

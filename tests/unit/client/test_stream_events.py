@@ -30,6 +30,7 @@ class Server:
     def __init__(self, **errors: list[Exception]) -> None:
         self._errors = {what: iter(given) for what, given in errors.items()}
         self.opened = 0
+        self.final_with = 2  # connections
 
     def open_stream(self, job_id: str, *, after: int) -> Any:
         self._raise_next("open")
@@ -40,7 +41,7 @@ class Server:
 
     def job(self, job_id: str, *, with_params: bool = False, patient: bool = True) -> JobDocument:
         self._raise_next("job")
-        return JobDocument.parse({"id": job_id, "status": "Running" if self.opened < 2 else "Completed"})
+        return JobDocument.parse({"id": job_id, "status": "Running" if self.opened < self.final_with else "Completed"})
 
     def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
         raise RuntimeJobNotFound("no list", status_code=404)
@@ -65,6 +66,13 @@ EVENTS = [
 @pytest.mark.parametrize("asked", ["open", "job"])
 def test_an_event_of_the_line_ends_no_stream(asked: str, error: Exception) -> None:
     assert Timed(Server(**{asked: [error]})).texts() == ["1", "2", "3"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", EVENTS, ids=lambda error: type(error).__name__)
+def test_an_event_of_the_line_is_not_the_end_of_a_job_that_is_final(error: Exception) -> None:
+    server = Server(open=[error])
+    server.opened = server.final_with = 1  # while the line was down
+    assert Timed(server).texts() == ["3"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("asked", ["open", "job"])
