@@ -31,6 +31,7 @@ from prefect_runtime.client.duplicates import tagged
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
 from prefect_runtime.flow_watch import each_at_once
+from prefect_runtime.orphans import heir_of, is_to_be_kept
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.session_cards import close_left, open_sessions
 from prefect_runtime.tasks.cancellation import cancel_and_read_back, has_failed
@@ -181,9 +182,9 @@ class _Cancelling:
         """Return why a job is to be left alone; empty if it is not."""
         if record.get("job_id", job.id) != job.id:
             return ""  # the card is another job's: this one is a duplicate
-        if record.get("on_cancel") == "keep":
+        if is_to_be_kept(record):
             return "as its wait was told with on_cancel"
-        if record.get("root_run", self.root_run_id) != self.root_run_id:
+        if heir_of(record, self.root_run_id) != self.root_run_id:
             return "another flow run has asked for it since"
         return ""
 

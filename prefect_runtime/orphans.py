@@ -1,8 +1,8 @@
-"""Jobs whose flow run was cancelled by somebody while it was suspended, with no process there. Used by deferral.py."""
+"""Jobs that their flow run has left behind, and whose they are now. Used by deferral.py, hooks.py and the CLI's reap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import StateType
 
 from prefect_runtime.cards import read_all_cards, record_of
 from prefect_runtime.client import RuntimeService
+from prefect_runtime.client.duplicates import tagged
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
@@ -23,17 +24,32 @@ from prefect_runtime.wire.models import KEY_PREFIX, TAG, JobDocument
 
 _log = get_logger(__name__)
 
-PAGE, MAX_PAGES = 200, 50
 AT_ONCE = 100  # flow runs or cards in one request to Prefect, which gives 200: a request may have two cards
 
 
 def unfinished(service: RuntimeService) -> Iterator[JobDocument]:
     """Give the account's unfinished jobs that this package has made, newest first, however many there are."""
-    for page in range(MAX_PAGES):
-        jobs = service.client.jobs(limit=PAGE, offset=page * PAGE, pending=True, tags=[TAG])
-        yield from (job for job in jobs if TAG in job.tags and not job.is_final)  # a server may ignore a filter
-        if len(jobs) < PAGE:
-            return
+    yield from (job for job in tagged(service.client, TAG, pending=True) if not job.is_final)
+
+
+def records_of(prefect: SyncPrefectClient, jobs: Sequence[JobDocument]) -> dict[str, dict[str, str]]:
+    """Return the records of the jobs' cards, by job id, as far as they have cards."""
+    keys = sorted({tag for job in jobs for tag in job.tags if tag.startswith(KEY_PREFIX)})
+    found: dict[str, dict[str, str]] = {}
+    for start in range(0, len(keys), AT_ONCE):
+        for record in map(record_of, read_all_cards(prefect, keys[start : start + AT_ONCE])):
+            found[record.get("job_id", "")] = record
+    return found
+
+
+def is_to_be_kept(record: Mapping[str, str]) -> bool:
+    """True if a wait was told to leave the job alone when its flow run is cancelled."""
+    return record.get("on_cancel") == "keep"
+
+
+def heir_of(record: Mapping[str, str], root_run_id: str) -> str:
+    """Return the outermost flow run that has asked for a job last; most often the one it was made for."""
+    return record.get("root_run") or root_run_id
 
 
 def cancel_orphans(
@@ -41,9 +57,15 @@ def cancel_orphans(
 ) -> Iterator[JobDocument]:
     """Cancel those of some jobs whose flow run was cancelled, and give what the runtime says of each then.
 
-    One whose wait was told to keep it (``on_cancel="keep"``, on its card) goes on, as where a hook sees the end.
+    One whose wait was told to keep it (``on_cancel="keep"``, on its card) goes on, as where a hook sees the end; and so
+    does one that another flow run has asked for since.
     """
-    for job in _not_kept(prefect, _of_cancelled_runs(prefect, jobs)):
+    candidates = _of_cancelled_runs(prefect, jobs)
+    records = records_of(prefect, candidates)
+    for job in candidates:
+        record, own_run = records.get(job.id, {}), str(_run_of(job))
+        if is_to_be_kept(record) or heir_of(record, own_run) != own_run:
+            continue
         try:
             service.client.cancel(job.id)
             yield service.client.job(job.id)
@@ -62,15 +84,6 @@ def _of_cancelled_runs(prefect: SyncPrefectClient, jobs: Sequence[JobDocument]) 
         )
         cancelled |= {run.id for run in prefect.read_flow_runs(flow_run_filter=chosen, limit=AT_ONCE)}
     return [job for job in jobs if run_of[job.id] in cancelled]
-
-
-def _not_kept(prefect: SyncPrefectClient, jobs: Sequence[JobDocument]) -> list[JobDocument]:
-    keys = sorted({tag for job in jobs for tag in job.tags if tag.startswith(KEY_PREFIX)})
-    kept: set[str] = set()
-    for start in range(0, len(keys), AT_ONCE):
-        records = map(record_of, read_all_cards(prefect, keys[start : start + AT_ONCE]))
-        kept |= {record.get("job_id", "") for record in records if record.get("on_cancel") == "keep"}
-    return [job for job in jobs if job.id not in kept]
 
 
 def _run_of(job: JobDocument) -> UUID | None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from prefect_runtime.client import RuntimeService
     from prefect_runtime.wire.models import JobDocument
 
-CARDS_AT_ONCE = 50
 HEARTBEAT = "prefect.flow-run.heartbeat"  # an event that a flow's process sends (Prefect 3.8.8)
 UNFOLDED = 250  # columns
 
@@ -165,6 +164,7 @@ def orphans(service: RuntimeService, prefect: SyncPrefectClient, ends: Ends) -> 
     has asked for since and may wait for, and those that a wait was told to keep.
     """
     from prefect_runtime.client.submission import RUN_TAG_PREFIX
+    from prefect_runtime.orphans import heir_of, is_to_be_kept, records_of, unfinished
 
     over: list[tuple[JobDocument, str, str]] = []
     for job in unfinished(service):
@@ -175,34 +175,12 @@ def orphans(service: RuntimeService, prefect: SyncPrefectClient, ends: Ends) -> 
         state = ends.of(flow_run_id, prefect)
         if state is not None:
             over.append((job, flow_run_id, state))
-    records = _records(prefect, [job for job, _, _ in over])
+    records = records_of(prefect, [job for job, _, _ in over])
     for job, flow_run_id, state in over:
         record = records.get(job.id, {})
-        heir = record.get("root_run", flow_run_id)
-        if record.get("on_cancel") != "keep" and (heir == flow_run_id or ends.of(heir, prefect) is not None):
+        heir = heir_of(record, flow_run_id)
+        if not is_to_be_kept(record) and (heir == flow_run_id or ends.of(heir, prefect) is not None):
             yield job, flow_run_id, state
-
-
-def _records(prefect: SyncPrefectClient, jobs: list[JobDocument]) -> dict[str, dict[str, str]]:
-    """Return the records of the jobs' cards, by job id, as far as they have cards."""
-    from prefect_runtime.cards import read_cards, record_of
-    from prefect_runtime.wire.models import KEY_PREFIX
-
-    keys = [tag for job in jobs for tag in job.tags if tag.startswith(KEY_PREFIX)]
-    found: dict[str, dict[str, str]] = {}
-    for start in range(0, len(keys), CARDS_AT_ONCE):
-        for card in read_cards(prefect, keys[start : start + CARDS_AT_ONCE]).values():
-            record = record_of(card)
-            found[record.get("job_id", "")] = record
-    return found
-
-
-def unfinished(service: RuntimeService) -> Iterator[JobDocument]:
-    """Give the account's unfinished jobs that this package has made."""
-    from prefect_runtime.client.duplicates import tagged
-    from prefect_runtime.wire.models import TAG
-
-    yield from (job for job in tagged(service.client, TAG, pending=True) if not job.is_final)
 
 
 class Ends:

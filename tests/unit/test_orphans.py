@@ -78,6 +78,13 @@ def test_a_job_that_a_person_asked_to_keep_goes_on(told: str) -> None:
     assert cancelled_in(Runtime(job("kept")), Prefect(card)) == ([] if told else ["kept"])
 
 
+def test_a_job_that_another_flow_run_has_asked_for_since_goes_on() -> None:
+    cards = [{"key": KEY, "job_id": "shared", "root_run": str(SUSPENDED_RUN)}]
+    assert cancelled_in(Runtime(job("shared")), Prefect(*cards)) == []
+    cards = [{"key": KEY, "job_id": "own", "root_run": str(CANCELLED_RUN)}]
+    assert cancelled_in(Runtime(job("own")), Prefect(*cards)) == ["own"]
+
+
 def test_a_card_keeps_its_own_job_only() -> None:
     card = {"key": KEY, "job_id": "kept", "on_cancel": "keep"}
     assert cancelled_in(Runtime(job("kept"), job("a-duplicate")), Prefect(card)) == ["a-duplicate"]

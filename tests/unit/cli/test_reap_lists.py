@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from prefect_runtime import orphans
 from prefect_runtime.cli import reap
 from prefect_runtime.wire.errors import RuntimeInvalidStateError
 from prefect_runtime.wire.models import TAG, JobDocument
@@ -44,7 +45,7 @@ class Prefect:
         self.records = records
 
     def read_artifacts(self, *, artifact_filter: Any) -> list[Any]:
-        assert len(artifact_filter.key.any_) <= reap.CARDS_AT_ONCE
+        assert len(artifact_filter.key.any_) <= orphans.AT_ONCE
         keys = {key.removeprefix("prt1-") for key in artifact_filter.key.any_}
         return [
             SimpleNamespace(key=f"prt1-{job_id}", metadata_={"job_id": job_id, **record}, created="")
