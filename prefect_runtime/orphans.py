@@ -1,4 +1,4 @@
-"""Jobs that their flow run has left behind, and whose they are now. Used by deferral.py, hooks.py and the CLI's reap."""
+"""Jobs that their flow run has left behind, and whose they are now. Used by deferral.py, hooks.py and the CLI."""
 
 from __future__ import annotations
 
