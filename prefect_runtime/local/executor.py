@@ -6,7 +6,6 @@ Imported by the server process only.
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -16,12 +15,12 @@ from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.cells import Cell, Cells
 from prefect_runtime.local.disk import in_words
+from prefect_runtime.local.endings import Endings, complain
 from prefect_runtime.local.files import JobFolder
-from prefect_runtime.local.process import Ending, WorkerProcess
-from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Job, Store
+from prefect_runtime.local.process import WorkerProcess
+from prefect_runtime.local.store import CANCELLED, FAILED, QUEUED, Job, Store
 from prefect_runtime.local.worker import BUILT_IN, Order
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import RAN_TOO_LONG_CODE
 
 _log = get_logger(__name__)
 
@@ -65,9 +64,10 @@ class Executor:
         self._before_each = before_each
         self._pause = DELAYED_PAUSE_SECONDS if delays else IDLE_PAUSE_SECONDS
         self._news = threading.Condition()  # guards the three below
-        self._running: dict[str, WorkerProcess] = {}
+        self._running: dict[str, WorkerProcess | None] = {}  # None: its process is still being made
         self._cancelled: set[str] = set()
         self._closing = False
+        self._endings = Endings(store, self._closes_within_pause)
         self._threads = [
             threading.Thread(target=self._slot, args=(n,), name=f"slot-{n}", daemon=True) for n in range(slots)
         ]
@@ -81,7 +81,7 @@ class Executor:
         """End every process; what was running is failed by the next start."""
         with self._news:
             self._closing = True
-            processes = list(self._running.values())
+            processes = [process for process in self._running.values() if process is not None]
             self._news.notify_all()
         for process in processes:
             process.end()
@@ -94,22 +94,27 @@ class Executor:
         return JobFolder(self._root / job_id)
 
     def wake(self) -> None:
-        """Say that there is a new job in the queue."""
+        """Say that there is a new job in the queue; waits while a slot takes one from it."""
         with self._news:
             self._news.notify_all()
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a queued job at once, or a running one with its whole process tree; False where it ended otherwise."""
         with self._news:
+            if job_id in self._running:
+                self._cancelled.add(job_id)
             process = self._running.get(job_id)
-            if process is None:
+            if process is None:  # in the queue, or its process is still being made: nothing of it has run
                 return self._store.move(job_id, CANCELLED)
-            self._cancelled.add(job_id)
         process.end()
         with self._news:  # the slot writes the end down; wait for it, so that a look after the answer sees it
             self._news.wait_for(lambda: job_id not in self._running, timeout=CANCEL_SECONDS)
         job = self._store.job(job_id)
         return job is not None and job.status == CANCELLED
+
+    def _closes_within_pause(self) -> bool:
+        with self._news:
+            return self._news.wait_for(lambda: self._closing, timeout=IDLE_PAUSE_SECONDS)
 
     def _slot(self, number: int) -> None:
         """Work until closed; whatever goes wrong with one job, the slot takes the next."""
@@ -118,8 +123,7 @@ class Executor:
                 return self._work_through(number)
             except Exception:  # noqa: BLE001 - a slot that is gone would be missed for ever
                 _log.exception("a slot stumbled; it goes on with a new process")
-            with self._news:
-                self._news.wait_for(lambda: self._closing, timeout=IDLE_PAUSE_SECONDS)
+            self._closes_within_pause()
 
     def _work_through(self, slot: int) -> None:
         warm: list[WorkerProcess] = []  # at most one, kept for the next built-in primitive
@@ -136,59 +140,57 @@ class Executor:
         try:
             self._before_each()
         except (sqlite3.Error, OSError) as error:
-            self._complain(error)
+            complain(error)
+        job = self._next_job()
+        if job is not None:
+            self._run_safely(job, slot, warm)
+        return job is not None or not self._closing
+
+    def _next_job(self) -> Job | None:
+        """Take the next job, which is ours from then on; None when none came within a pause, or once closed."""
         with self._news:
             job = None if self._closing else self._take_next()
-            if job is None:
-                if not self._closing:
-                    self._news.wait(timeout=self._pause)
-                return not self._closing
-            built_in = job.program_id in BUILT_IN
-            try:
-                process = warm.pop() if built_in and warm else WorkerProcess()
-            except OSError as error:  # no memory, no more processes
-                self._end_job(job.id, FAILED, reason=f"No process could be started for it ({error.strerror}).")
-                return True
-            self._running[job.id] = process
-        survived, cell = self._run_safely(job, process, slot)
-        with self._news:
-            self._running.pop(job.id, None)
-            cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
-            self._cancelled.discard(job.id)
-            self._news.notify_all()
-        if built_in and survived and not cancelled:
-            warm.append(process)
-            return True
-        process.end()
-        if cell is not None:
-            self._cells.close(cell)
-        return True
+            if job is not None:
+                self._running[job.id] = None
+            elif not self._closing:
+                self._news.wait(timeout=self._pause)
+            return job
 
     def _take_next(self) -> Job | None:
         try:
             return self._store.take_next(self._delays)
         except sqlite3.Error as error:  # the job is in the queue as before
-            self._complain(error)
+            complain(error)
             return None
 
-    def _run_safely(self, job: Job, process: WorkerProcess, slot: int) -> tuple[bool, Cell | None]:
-        """Run a job; whatever goes wrong around it, it does not stay Running.
-
-        Returns:
-            Whether the process can take another, and where the job's program ran.
-        """
-        cell: Cell | None = None
+    def _run_safely(self, job: Job, slot: int, warm: list[WorkerProcess]) -> None:
+        """Run a job; whatever goes wrong around it, it does not stay Running."""
+        cell, process, survived = None, None, False
         try:
             cell = None if job.program_id in BUILT_IN else self._cells.open(job.id, slot)
-            return self._run(job, process, cell), cell
+            order, limit = self._order(job, cell)
+            process = self._start(job, order, warm)
+            if process is not None:
+                survived = self._watch(job, process, limit, cell)
         except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
             _log.exception("job %s: could not be run", job.id)
             why = in_words(error) if isinstance(error, OSError | sqlite3.Error) else type(error).__name__
-            self._end_job(job.id, FAILED, reason=f"The runtime could not run it ({why}).")
-            return False, cell
+            self._endings.end(job.id, FAILED, reason=f"The runtime could not run it ({why}).")
+        with self._news:
+            self._running.pop(job.id, None)
+            cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
+            self._cancelled.discard(job.id)
+            self._news.notify_all()
+        if process is not None and survived and cell is None and not cancelled:
+            warm.append(process)
+            return
+        if process is not None:
+            process.end()
+        if cell is not None:
+            self._cells.close(cell)
 
-    def _run(self, job: Job, process: WorkerProcess, cell: Cell | None) -> bool:
-        """Run a job to its end and write that down; return whether the process can take another."""
+    def _order(self, job: Job, cell: Cell | None) -> tuple[Order, float | None]:
+        """Return a job as a process takes it, and the seconds that it may run."""
         program = self._store.programs.get(job.program_id)
         folder = self.folder(job.id)
         folder.create()
@@ -202,9 +204,50 @@ class Executor:
             source=program.data if program else None,
             cell=cell,
         )
-        limit = job.max_execution_time or (program.cost if program else None)
-        ending = process.run(
-            order,
+        return order, job.max_execution_time or (program.cost if program else None)
+
+    def _start(self, job: Job, order: Order, warm: list[WorkerProcess]) -> WorkerProcess | None:
+        """Give a job to a process, the one that is kept or else a new one; None once it is settled that none has it."""
+        while True:
+            is_kept = bool(warm) and job.program_id in BUILT_IN
+            try:
+                process = warm.pop() if is_kept else WorkerProcess()
+            except OSError as error:  # no memory, no more processes
+                reason = f"No process could be started for it ({in_words(error)})."
+                self._endings.end(job.id, FAILED, reason=reason)
+                return None
+            if self._may_have(job.id, process) and process.take(order):
+                return process
+            process.end()
+            if self._withdraw(job.id):
+                return None
+            if not is_kept:
+                self._endings.write(job.id, self.folder(job.id), process.death())
+                return None
+            _log.warning("the process that was kept for job %s is gone; it gets another", job.id)
+
+    def _may_have(self, job_id: str, process: WorkerProcess) -> bool:
+        """Note that a process is about to have a job; False where it no longer should."""
+        with self._news:
+            if self._closing or job_id in self._cancelled:
+                return False
+            self._running[job_id] = process
+            return True
+
+    def _withdraw(self, job_id: str) -> bool:
+        """Settle a job that was cancelled, or was to start when the server ends; False where it is neither."""
+        with self._news:
+            self._running[job_id] = None
+            closing, cancelled = self._closing, job_id in self._cancelled
+        if cancelled:
+            self._endings.end(job_id, CANCELLED)
+        elif closing:
+            self._store.move(job_id, QUEUED)  # nothing of it has run
+        return cancelled or closing
+
+    def _watch(self, job: Job, process: WorkerProcess, limit: float | None, cell: Cell | None) -> bool:
+        """See a job to its end and write that down; return whether the process can take another."""
+        ending = process.watch(
             lambda: self._bulletin.post_interim(job.id),
             seconds=limit,
             look=lambda: self._cells.too_full(cell) if cell else None,
@@ -212,58 +255,5 @@ class Executor:
         with self._news:
             closing, cancelled = self._closing, job.id in self._cancelled
         if not (closing and ending.report is None):
-            self._write_end(job, ending, limit, cancelled=cancelled)
-        return ending.report is not None and not cancelled
-
-    def _write_end(self, job: Job, ending: Ending, limit: float | None, *, cancelled: bool) -> None:
-        report, folder = ending.report, self.folder(job.id)
-        if report is not None and report.kind == "done":
-            self._write_done(job.id, folder, report.digest)
-            return
-        folder.drop_result()
-        if report is not None:
-            self._end_job(job.id, FAILED, reason=report.reason)
-        elif cancelled:
-            self._end_job(job.id, CANCELLED)
-        elif ending.too_long:
-            reason = f"Ran too long: more than max_execution_time, {limit:g} s."
-            self._end_job(job.id, RAN_TOO_LONG, reason=reason, reason_code=RAN_TOO_LONG_CODE)
-        elif ending.broke:
-            self._end_job(job.id, FAILED, reason=ending.broke)
-        else:
-            _log.warning("job %s: its process died (%s)", job.id, ending.exit_code)
-            self._end_job(job.id, FAILED, reason=_how_it_died(ending.exit_code))
-
-    def _write_done(self, job_id: str, folder: JobFolder, digest: str) -> None:
-        try:
-            folder.finish_result(digest)
-        except OSError as error:
-            self._end_job(job_id, FAILED, reason=f"The job's result could not be written: {in_words(error)}.")
-        else:
-            self._end_job(job_id, COMPLETED)
-
-    def _end_job(self, job_id: str, status: str, *, reason: str = "", reason_code: int | None = None) -> None:
-        """Write down how a job ended. Where the disk does not take it, wait until it does, or until closed.
-
-        The job stays Running meanwhile. Should the server end first, its successor settles the job (recovery.py).
-        """
-        while True:
-            try:
-                self._store.move(job_id, status, reason=reason, reason_code=reason_code)
-                return
-            except sqlite3.Error as error:
-                self._complain(error)
-            with self._news:
-                if self._news.wait_for(lambda: self._closing, timeout=IDLE_PAUSE_SECONDS):
-                    return
-
-    def _complain(self, error: sqlite3.Error | OSError) -> None:
-        _log.error("the disk fails (%s); it is tried again", in_words(error))
-
-
-def _how_it_died(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        known = {number.value: number.name for number in signal.Signals}
-        name = known.get(-exit_code, f"signal {-exit_code}")
-        return f"The program's process was ended by {name}: the program crashed, or the system ran out of memory."
-    return f"The program's process ended without a result (exit code {exit_code}): the program called os._exit()?"
+            self._endings.write(job.id, self.folder(job.id), ending, limit=limit, cancelled=cancelled)
+        return ending.report is not None

@@ -80,13 +80,17 @@ def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
         if job.session_id is not None and (dialect.has_sessions or runtime.sessions.has(job.session_id)):
             runtime.sessions.check_accepts(job.session_id)
         try:
-            await run_in_threadpool(runtime.store.add_job, job)
+            await run_in_threadpool(_add, runtime, job)
         except KeyTakenError as taken:
             extra = {"id": taken.job_id}
             raise Refusal(409, 409, f"This request has its job already: {taken.job_id}.", extra=extra) from None
-        runtime.executor.wake()
         answer: dict[str, Any] = {"id": job.id, "backend": job.backend}
         return {**answer, "session_id": job.session_id} if job.session_id else answer
+
+
+def _add(runtime: Runtime, job: Job) -> None:
+    runtime.store.add_job(job)
+    runtime.executor.wake()
 
 
 def _look_routes(routes: APIRouter, runtime: Runtime) -> None:
@@ -138,7 +142,8 @@ def _look_routes(routes: APIRouter, runtime: Runtime) -> None:
     @routes.put("/jobs/{job_id}/tags", status_code=204, openapi_extra=bodies.takes(tags=bodies.TAGS))
     async def set_tags(job_id: str, request: Request) -> Response:
         tags = intake.tags_of(intake.parse_object(await request.body()).get("tags"))
-        runtime.store.set_tags(_known(runtime, job_id).id, tags)
+        job = await run_in_threadpool(_known, runtime, job_id)
+        await run_in_threadpool(runtime.store.set_tags, job.id, tags)
         return Response(status_code=204)
 
 

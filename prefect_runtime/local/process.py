@@ -6,6 +6,7 @@ milliseconds, while the HTTP server itself never loads Qiskit.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -69,8 +70,27 @@ _alive: set[int] = set()  # pids of workers
 _guards: dict[int, set[int]] = {}  # what a forkserver had started before its first worker: its guard (keeper.py)
 
 
+def _start(process: Any) -> None:
+    """Start a process.
+
+    Raises:
+        OSError: There is no room for one.
+    """
+    try:
+        process.start()
+    except (EOFError, ConnectionError):  # the forkserver was gone, which is seen this late; a second try makes another
+        try:
+            process.start()
+        except EOFError:  # as it ends itself where it cannot fork
+            raise ChildProcessError(errno.ECHILD, "the process that forks them ends") from None
+
+
 class WorkerProcess:
-    """One worker, alive from construction to `end`."""
+    """One worker, alive from construction to `end`.
+
+    Raises:
+        OSError: There is no room for one.
+    """
 
     def __init__(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
@@ -79,7 +99,7 @@ class WorkerProcess:
                 target=worker.main, args=(theirs,)
             )  # not daemon: programs may use multiprocessing
             os.environ[SERVER_VARIABLE] = str(os.getpid())  # for the forkserver, which may be started now
-            self._process.start()
+            _start(self._process)
             self._pid: int = self._process.pid
             _alive.add(self._pid)
             self._parent = parent_of(self._pid)  # the forkserver
@@ -89,26 +109,33 @@ class WorkerProcess:
         self._uid: int | None = None
         self._ending = threading.Lock()
 
-    def run(
+    def take(self, order: Order) -> bool:
+        """Give it a job; False where the process is gone, so that nothing of the job has run."""
+        self._uid = order.cell.uid if order.cell else None
+        if not self._process.is_alive():
+            return False
+        try:
+            self._pipe.send(order)
+        except OSError:
+            return False
+        return True
+
+    def watch(
         self,
-        order: Order,
         on_interim: Callable[[], None],
         *,
         seconds: float | None,
         look: Callable[[], str | None] = lambda: None,
     ) -> Ending:
-        """Give it a job and return how that ended; blocks until then.
+        """Return how the job that it took ended; blocks until then.
 
         Args:
-            order: The job.
             on_interim: Called after new interim results.
             seconds: The longest it may take; then the process is ended.
             look: Called every now and then; the process is ended when it gives a reason to.
         """
-        self._uid = order.cell.uid if order.cell else None
         limit = None if seconds is None else time.monotonic() + seconds
         try:
-            self._pipe.send(order)
             next_look = time.monotonic() + LOOK_SECONDS
             while True:
                 now = time.monotonic()
@@ -136,6 +163,10 @@ class WorkerProcess:
             return Ending(None, broke="It wrote into the pipe between its process and the runtime.")
         except (EOFError, OSError):
             pass
+        return self.death()
+
+    def death(self) -> Ending:
+        """Return how it died, which it is about to if it has not."""
         self._process.join(TERM_GRACE_SECONDS)
         return Ending(None, exit_code=self._process.exitcode)
 
@@ -153,7 +184,7 @@ class WorkerProcess:
             if self._uid is not None:
                 killer = _CONTEXT.Process(target=clear_away, args=(self._uid,))
                 with _STARTING:
-                    killer.start()
+                    _start(killer)
                     _alive.add(killer.pid)
                 killer.join(5.0)
                 _alive.discard(killer.pid)

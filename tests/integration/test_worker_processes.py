@@ -1,0 +1,121 @@
+"""What happens to jobs, and to the server, when the processes that they are to run in are not to be had."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+import requests
+
+from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
+
+from .support import Served, elapsed, eventually
+
+LEAVES_A_MARK = "def main(backend, user_messenger, *, mark):\n    open(mark, 'a').write('ran ')\n    return 'done'\n"
+
+
+@pytest.fixture
+def single(serve: Callable[..., Served]) -> Served:
+    served = serve(slots=1)
+    eventually(lambda: kept_workers(served), seconds=30, what="a process that waits for a job")
+    return served
+
+
+@pytest.fixture
+def client(single: Served) -> Iterator[RuntimeService]:
+    with RuntimeService(single.credentials) as service:
+        yield service
+
+
+@pytest.fixture
+def run(client: RuntimeService, tmp_path: Path) -> Callable[[], tuple[RuntimeJob, Path]]:
+    """Runs a program that leaves a mark each time it runs; gives the job and where the marks are."""
+    metadata = {"name": f"{uuid4()}", "description": "marks", "max_execution_time": 60}
+    program = client.upload_program(LEAVES_A_MARK, metadata)
+
+    def run() -> tuple[RuntimeJob, Path]:
+        mark = tmp_path / f"{uuid4()}"
+        mark.touch()
+        mark.chmod(0o666)
+        return client.run(program, {"mark": str(mark)}), mark
+
+    return run
+
+
+def forkservers(served: Served) -> list[psutil.Process]:
+    """The process that makes the others; none before the first is wanted."""
+    children = psutil.Process(served.process.pid).children()
+    return [child for child in children if "forkserver" in " ".join(child.cmdline())]
+
+
+def kept_workers(served: Served) -> list[psutil.Process]:
+    """Processes that wait for a job, or have one."""
+    return [child for one in forkservers(served) for child in one.children() if os.getsid(child.pid) == child.pid]
+
+
+def test_a_job_runs_although_what_makes_processes_dies_while_it_makes_one(
+    single: Served, run: Callable[[], tuple[RuntimeJob, Path]], client: RuntimeService
+) -> None:
+    [stopped] = forkservers(single)
+    stopped.suspend()
+    job, mark = run()
+    eventually(lambda: job.status() is JobStatus.RUNNING, what="the start of the job")
+    stopped.kill()
+    assert job.result(timeout=60) == "done"
+    assert mark.read_text() == "ran "
+    assert client.jobs(pending=True) == []
+
+
+def test_the_server_answers_while_a_process_is_being_made(
+    single: Served, run: Callable[[], tuple[RuntimeJob, Path]]
+) -> None:
+    [stopped] = forkservers(single)
+    stopped.suspend()
+    try:
+        job, _ = run()
+        eventually(lambda: job.status() is JobStatus.RUNNING, what="the start of the job")
+        seconds = elapsed()
+        run()
+        requests.get(f"{single.found.url}/version", timeout=5)
+        assert seconds() < 2
+    finally:
+        stopped.resume()
+
+
+def test_a_job_that_is_cancelled_while_its_process_is_made_never_runs(
+    single: Served, run: Callable[[], tuple[RuntimeJob, Path]]
+) -> None:
+    [stopped] = forkservers(single)
+    stopped.suspend()
+    job, mark = run()
+    eventually(lambda: job.status() is JobStatus.RUNNING, what="the start of the job")
+    try:
+        job.cancel()
+        assert job.status() is JobStatus.CANCELLED
+    finally:
+        stopped.resume()
+    assert run()[0].result(timeout=60) == "done"
+    assert (job.status(), mark.read_text()) == (JobStatus.CANCELLED, "")
+
+
+def test_a_job_whose_process_was_being_made_when_the_server_ended_runs_once_it_is_back(
+    single: Served, run: Callable[[], tuple[RuntimeJob, Path]], client: RuntimeService
+) -> None:
+    [stopped] = forkservers(single)
+    stopped.suspend()
+    job, mark = run()
+    eventually(lambda: job.status() is JobStatus.RUNNING, what="the start of the job")
+    single.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not (single.folder / "runtime.json").exists(), what="the server's goodbye")
+    stopped.resume()
+    assert single.process.wait(20) == 0
+    single.kill()
+    single.start()
+    with RuntimeService(single.credentials) as service:
+        assert service.job(job.job_id()).result(timeout=60) == "done"
+    assert mark.read_text() == "ran "
