@@ -19,8 +19,9 @@ from typing import Any
 
 from prefect_runtime.local import worker
 from prefect_runtime.local.confinement import clear_away
+from prefect_runtime.local.inbox import Inbox
 from prefect_runtime.local.process_tree import SERVER_VARIABLE, children, descendants, kill, parent_of
-from prefect_runtime.local.worker import MAX_REPORT_BYTES, Order, Report
+from prefect_runtime.local.worker import Order, Report
 
 TERM_GRACE_SECONDS = 0.5
 """Between SIGTERM and SIGKILL: a cancel has to be through within 2 s, the kill of the whole tree included."""
@@ -106,19 +107,21 @@ class WorkerProcess:
             if self._parent is not None and self._parent not in _guards:  # no program has run in it yet
                 _guards[self._parent] = {pid for pid in children(self._parent) if pid not in _alive}
         theirs.close()
+        self._inbox = Inbox(self._pipe)
         self._uid: int | None = None
         self._ending = threading.Lock()
 
     def take(self, order: Order) -> bool:
         """Give it a job; False where the process is gone, so that nothing of the job has run."""
         self._uid = order.cell.uid if order.cell else None
-        if not self._process.is_alive():
-            return False
         try:
             self._pipe.send(order)
-        except OSError:
+            while True:
+                report = self._report(None)  # what is sent to a process that just died is lost without an error
+                if report is not None and report.kind == "started":
+                    return True
+        except (EOFError, OSError, ValueError):
             return False
-        return True
 
     def watch(
         self,
@@ -149,13 +152,10 @@ class WorkerProcess:
                     if broke is not None:
                         self.end()
                         return Ending(None, broke=broke)
-                news = wait([self._pipe, self._process.sentinel], max(0.0, min(next_look, limit or next_look) - now))
-                if not news:
+                report = self._report(min(next_look, limit or next_look))
+                if report is None:
                     continue
-                if self._pipe not in news and not self._pipe.poll():
-                    break  # it is dead, but what it left behind holds the pipe
-                report = Report.parse(self._pipe.recv_bytes(MAX_REPORT_BYTES))
-                if report.kind != "interim":
+                if report.kind in ("done", "failed"):
                     return Ending(report)
                 on_interim()
         except ValueError:
@@ -164,6 +164,24 @@ class WorkerProcess:
         except (EOFError, OSError):
             pass
         return self.death()
+
+    def _report(self, until: float | None) -> Report | None:
+        """Return its next report; None if none has come by then.
+
+        Raises:
+            EOFError, OSError: It is dead.
+            ValueError: What has come is no report.
+        """
+        while (data := self._inbox.next()) is None:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            news = wait([self._pipe, self._process.sentinel], left)
+            if self._pipe in news:
+                self._inbox.read()
+            elif news and not self._pipe.poll():
+                raise EOFError  # what it left behind holds the pipe
+        return Report.parse(data)
 
     def death(self) -> Ending:
         """Return how it died, which it is about to if it has not."""

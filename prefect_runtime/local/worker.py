@@ -43,6 +43,8 @@ REASON_CHARACTERS = 64 * 1024
 MAX_REPORT_BYTES = 16 * REASON_CHARACTERS
 """Of a longer one, no part is believed. Escaped in JSON, a character takes up to 12 bytes."""
 
+REPORTS = ("started", "interim", "done", "failed")
+
 BUILT_IN = {
     "sampler": "prefect_runtime.local.programs.sampler",
     "estimator": "prefect_runtime.local.programs.estimator",
@@ -73,7 +75,7 @@ class Report:
     """What a worker says of its job.
 
     Attributes:
-        kind: "interim", "done" or "failed".
+        kind: "started" before anything of it runs, then "interim", "done" or "failed".
         reason: Why it failed.
         digest: Of the result of one that is done.
     """
@@ -97,7 +99,7 @@ class Report:
             kind, reason, digest = json.loads(data)
         except (TypeError, RecursionError):
             raise ValueError("not a report") from None
-        if kind not in ("interim", "done", "failed") or not isinstance(reason, str) or not isinstance(digest, str):
+        if kind not in REPORTS or not isinstance(reason, str) or not isinstance(digest, str):
             raise ValueError("not a report")
         return cls(kind, reason[-REASON_CHARACTERS:], digest)
 
@@ -117,7 +119,9 @@ def main(pipe: Connection) -> None:
 
     news = News(lambda: send(Report("interim")))
     while True:
-        send(_work(orders.get(), news, pipe.fileno()))
+        order = orders.get()
+        send(Report("started"))
+        send(_work(order, news, pipe.fileno()))
 
 
 def _offer_to_the_oom_killer() -> None:

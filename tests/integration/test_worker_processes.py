@@ -16,6 +16,7 @@ from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
 
 from .support import Served, elapsed, eventually
 
+PUBS = {"pubs": [['OPENQASM 3.0; include "stdgates.inc"; bit[1] c; qubit[1] q; x q[0]; c[0] = measure q[0];']]}
 LEAVES_A_MARK = "def main(backend, user_messenger, *, mark):\n    open(mark, 'a').write('ran ')\n    return 'done'\n"
 
 
@@ -56,6 +57,16 @@ def forkservers(served: Served) -> list[psutil.Process]:
 def kept_workers(served: Served) -> list[psutil.Process]:
     """Processes that wait for a job, or have one."""
     return [child for one in forkservers(served) for child in one.children() if os.getsid(child.pid) == child.pid]
+
+
+def test_a_job_runs_although_the_kept_process_that_was_to_run_it_is_gone(
+    single: Served, client: RuntimeService
+) -> None:
+    assert client.run("sampler", PUBS).result(timeout=60)[0].data.c.get_counts() == {"1": 4096}
+    for worker in kept_workers(single):
+        worker.kill()
+    for _ in range(2):
+        assert client.run("sampler", PUBS).result(timeout=60)[0].data.c.get_counts() == {"1": 4096}
 
 
 def test_a_job_runs_although_what_makes_processes_dies_while_it_makes_one(

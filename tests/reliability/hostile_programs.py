@@ -76,6 +76,22 @@ PROGRAMS = [
         quick=True,
     ),
     Hostile(
+        name="writes half a message into the runtime's pipe",
+        body="""
+        for fd in range(3, 20):
+            try:
+                if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                    os.write(fd, b"\\0\\0\\1\\0")
+            except OSError:
+                pass
+        time.sleep(600)
+        """,
+        ends=TOO_LONG,
+        said="max_execution_time",
+        seconds=1,
+        quick=True,
+    ),
+    Hostile(
         name="writes 1 GB to standard output from C",
         body="for _ in range(1024):\n    os.write(1, b'x' * (1 << 20))",
         said="The log, and each file, may have at most",

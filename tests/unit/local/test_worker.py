@@ -12,7 +12,9 @@ from prefect_runtime.local.messenger import MAX_INTERIM_BYTES, MAX_INTERIM_RESUL
 from prefect_runtime.local.worker import MAX_REPORT_BYTES, REASON_CHARACTERS, Report
 
 
-@pytest.mark.parametrize("report", [Report("done"), Report("interim"), Report("failed", "because of «é»")])
+@pytest.mark.parametrize(
+    "report", [Report("started"), Report("interim"), Report("done"), Report("failed", "because of «é»")]
+)
 def test_a_report_comes_out_as_it_went_in(report: Report) -> None:
     assert Report.parse(report.to_json()) == report
 
