@@ -73,14 +73,9 @@ def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
         body = intake.parse_object(await request.body())
         if dialect.needs_backend and not body.get("backend"):
             raise Refusal(400, 400, "backend: is required.")
-        if await run_in_threadpool(runtime.store.count_pending) >= runtime.max_pending:
-            full = f"{runtime.max_pending} jobs are queued or running already."
-            raise Refusal(429, 429, full, solution="Wait until some have ended.", retry_after=QUEUE_RETRY_SECONDS)
         job = await run_in_threadpool(intake.new_job, body, runtime.store.programs)
-        if job.session_id is not None and (dialect.has_sessions or runtime.sessions.has(job.session_id)):
-            runtime.sessions.check_accepts(job.session_id)
         try:
-            await run_in_threadpool(_add, runtime, job)
+            await run_in_threadpool(_add, runtime, dialect, job)
         except KeyTakenError as taken:
             extra = {"id": taken.job_id}
             raise Refusal(409, 409, f"This request has its job already: {taken.job_id}.", extra=extra) from None
@@ -88,8 +83,17 @@ def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
         return {**answer, "session_id": job.session_id} if job.session_id else answer
 
 
-def _add(runtime: Runtime, job: Job) -> None:
-    runtime.store.add_job(job)
+def _add(runtime: Runtime, dialect: Dialect, job: Job) -> None:
+    """Put a job into the queue where that has room and its session, if it names one, takes jobs."""
+
+    def admit() -> None:
+        if runtime.store.count_pending() >= runtime.max_pending:
+            full = f"{runtime.max_pending} jobs are queued or running already."
+            raise Refusal(429, 429, full, solution="Wait until some have ended.", retry_after=QUEUE_RETRY_SECONDS)
+        if job.session_id is not None and (dialect.has_sessions or runtime.sessions.has(job.session_id)):
+            runtime.sessions.check_accepts(job.session_id)
+
+    runtime.store.add_job(job, admit)
     runtime.executor.wake()
 
 

@@ -96,31 +96,33 @@ class Store:
         """Close the database."""
         self.database.close()
 
-    def add_job(self, job: Job) -> Job:
+    def add_job(self, job: Job, admit: Callable[[], None] = lambda: None) -> Job:
         """Put a job at the end of the queue; on return it is on disk.
+
+        Args:
+            job: The job.
+            admit: Raises what speaks against a new job, which is not added then. Nothing changes between its look and
+                the job's row.
 
         Raises:
             KeyTakenError: One of its tags is a request key that another job has.
         """
         key = next((tag for tag in job.tags if tag.startswith(KEY_PREFIX)), None)
-        created = now()
         row: list[Any] = [job.id, key, job.program_id, job.backend, job.params, json.dumps(job.tags), job.log_level]
-        row += [job.max_execution_time, job.session_id, job.private, job.image, QUEUED, created]
+        row += [job.max_execution_time, job.session_id, job.private, job.image, QUEUED]
         with self._lock:
-            try:
-                with self.database.transaction():
-                    self._db.execute(
-                        "INSERT INTO jobs (id, request_key, program_id, backend, params, tags, log_level,"
-                        " max_execution_time, session_id, private, image, status, created)"
-                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        row,
-                    )
-                    added = self._written(job.id)
-            except sqlite3.IntegrityError:
-                taken = self._db.execute("SELECT id FROM jobs WHERE request_key = ?", (key,)).fetchone()
-                if taken is None:
-                    raise
-                raise KeyTakenError(taken["id"]) from None
+            taken = self._db.execute("SELECT id FROM jobs WHERE request_key = ?", (key,)).fetchone()
+            if taken is not None:  # before the rest: a request that has its job needs no room
+                raise KeyTakenError(taken["id"])
+            admit()
+            with self.database.transaction():
+                self._db.execute(
+                    "INSERT INTO jobs (id, request_key, program_id, backend, params, tags, log_level,"
+                    " max_execution_time, session_id, private, image, status, created)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, now()),
+                )
+                added = self._written(job.id)
             self._on_change(added)
             return added
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,21 @@ def test_one_job_more_than_the_queue_holds_is_told_to_wait(serve: Callable[..., 
             (tmp_path / "gate").touch()
             service.wait([job.job_id() for job in jobs], timeout=30)
             assert patient.result(30).result(timeout=30) == "held"
+
+
+def test_of_many_requests_at_once_no_more_are_taken_than_the_queue_holds(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(slots=1, max_pending=5)
+    with RuntimeService(served.credentials) as service:
+        holds = service.upload_program(HOLDS, {**METADATA, "name": "holds"})
+        body = {"program_id": holds, "params": {"gate": str(tmp_path / "gate")}}
+        headers = {"X-Access-Token": served.found.token}
+        post = partial(requests.post, f"{served.found.url}/jobs", json=body, headers=headers, timeout=30)
+        with ThreadPoolExecutor(30) as pool:
+            answers = [asked.result().status_code for asked in [pool.submit(post) for _ in range(60)]]
+        assert (answers.count(200), answers.count(429)) == (5, 55)
+        assert len(service.jobs(limit=None)) == 5
 
 
 def test_one_stream_more_than_there_may_be_is_told_to_wait(runtime: Any) -> None:
