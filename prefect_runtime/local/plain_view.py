@@ -3,7 +3,7 @@
 An encoded array is a list of (lists of) numbers, a complex number the pair [real, imaginary], a set a list, a date a
 text. Circuits, operators and whatever else is encoded stay the JSON objects they are on the wire: type "object"; a
 circuit as OpenQASM 3 is a text. An array of more than `MAX_SEEN_BYTES`, or of texts, is a list whose members nobody
-looks at. Only schemas.py imports this.
+looks at. A few bytes can stand for much: only schemas.py imports this, and only its process of its own looks.
 """
 
 from __future__ import annotations
@@ -17,43 +17,26 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_runtime.local.refusals import Refusal
-
 MAX_INPUT_DEPTH = 100
 MAX_SEEN_BYTES = 1024 * 1024
+
+
+class TooDeepError(ValueError):
+    """The inputs are nested too deep to be looked at."""
 
 
 class Unseen(list[Any]):
     """An array that is not looked into: whatever else than its type a schema says of it holds."""
 
 
-_UNSEEN = "\0unseen"  # stands for one on the way to the other process
-
-
-def marked(view: Any) -> Any:
-    """Return a view as JSON can carry it to another process."""
-    if isinstance(view, Unseen):
-        return {_UNSEEN: True}
-    if isinstance(view, dict):
-        return {name: marked(member) for name, member in view.items()}
-    return [marked(member) for member in view] if isinstance(view, list) else view
-
-
-def unmarked(view: Any) -> Any:
-    """Undo `marked`."""
-    if isinstance(view, dict):
-        return Unseen() if _UNSEEN in view else {name: unmarked(member) for name, member in view.items()}
-    return [unmarked(member) for member in view] if isinstance(view, list) else view
-
-
 def plain(value: Any, *, depth: int = 0) -> Any:
     """Return inputs as a schema sees them.
 
     Raises:
-        Refusal: 400, nested too deep.
+        TooDeepError: Nested too deep.
     """
     if depth > MAX_INPUT_DEPTH:
-        raise Refusal(400, 400, f"inputs: nested more than {MAX_INPUT_DEPTH} levels deep.")
+        raise TooDeepError(f"inputs: nested more than {MAX_INPUT_DEPTH} levels deep.")
     if isinstance(value, list):
         return [plain(member, depth=depth + 1) for member in value]
     if not isinstance(value, Mapping):

@@ -1,31 +1,37 @@
 """JSON Schema for what programs take: checked when a program is uploaded, and applied when a job is posted.
 
-A schema is a user's text and runs in the server: it may name no other document, it may be neither huge nor deep, and
-one that could take for ever (patterns, references, comparisons of all with all) is applied in a process of its own
-that has a time limit, because no thread can interrupt Python's regular expressions.
+A schema is a user's text: it may name no other document, and may be neither huge nor deep. It is applied in a process
+of its own that has limits: no thread can interrupt Python's regular expressions, and small inputs can stand for much.
 
 What it sees of the inputs is their plain view (plain_view.py). Defaults in a schema are words for people: the program
 fills them in, not the server.
 
-Imported by intake.py; loads ``jsonschema`` when there is a schema, and neither NumPy nor Qiskit.
+Imported by intake.py; loads ``jsonschema`` when a schema is uploaded, and neither NumPy nor Qiskit.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from prefect_runtime.local.plain_view import Unseen, marked, plain, unmarked
+from prefect_runtime.local.plain_view import TooDeepError, Unseen, plain
 from prefect_runtime.local.refusals import Refusal
 
 MAX_SCHEMA_CHARACTERS, MAX_SCHEMA_DEPTH = 100_000, 40
-CHECK_SECONDS = 5.0
+CHECK_SECONDS = 10.0  # reading the largest inputs there may be takes half of that
+CHECK_BYTES = 1024**3
+"""Memory of the process that checks."""
 
-_SLOW = frozenset({"pattern", "patternProperties", "uniqueItems", "$ref", "$dynamicRef", "$recursiveRef"})
+_MAX_FAULTS = 100
+"""So many are looked at for the one that says most: each takes kilobytes."""
+
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 _DRAFTS = {f"http://json-schema.org/draft-0{number}/schema" for number in (3, 4, 6, 7)}
@@ -95,9 +101,7 @@ def check_inputs(inputs: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     Raises:
         Refusal: 400; the message names the input and what is wrong with it, but not its value.
     """
-    view = plain(inputs)
-    slow = any(_SLOW & part.keys() for part, _ in _parts(schema))
-    fault = _fault_elsewhere(view, schema) if slow else find_fault(view, schema)
+    fault = _fault_elsewhere(inputs, schema)
     if fault is not None:
         raise Refusal(400, 400, fault)
 
@@ -111,11 +115,12 @@ def find_fault(view: Any, schema: Mapping[str, Any]) -> str | None:
     # An empty registry: what is not in the schema is not found, and never fetched.
     validator = _dialect(schema)(schema, registry=Registry())
     try:
-        faults = [
+        seen = (
             error
             for error in validator.iter_errors(view)
             if error.validator == "type" or not isinstance(error.instance, Unseen)
-        ]
+        )
+        faults = list(islice(seen, _MAX_FAULTS))
     except Unresolvable as error:
         return f"inputs: the program's schema has a reference that leads nowhere ({error.ref})."
     except RecursionError:
@@ -136,9 +141,9 @@ def _dialect(schema: Mapping[str, Any]) -> Any:
     return validator_for({"$schema": named})
 
 
-def _fault_elsewhere(view: Any, schema: Mapping[str, Any]) -> str | None:
+def _fault_elsewhere(inputs: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
     command = [sys.executable, "-P", "-m", "prefect_runtime.local.schemas"]
-    given = json.dumps([marked(view), schema])
+    given = json.dumps([inputs, schema])
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command, input=given, capture_output=True, text=True, timeout=CHECK_SECONDS, check=True
@@ -152,9 +157,17 @@ def _fault_elsewhere(view: Any, schema: Mapping[str, Any]) -> str | None:
 
 
 def main() -> None:
-    """Check what comes on standard input: the process that a slow schema is applied in."""
-    view, schema = json.load(sys.stdin)
-    json.dump(find_fault(unmarked(view), schema), sys.stdout)
+    """Check what comes on standard input: the process that schemas are applied in."""
+    resource.setrlimit(resource.RLIMIT_AS, (CHECK_BYTES, CHECK_BYTES))
+    gc.disable()  # of millions of lists it would look at each again and again
+    try:
+        inputs, schema = json.load(sys.stdin)
+        fault = find_fault(plain(inputs), schema)
+    except TooDeepError as error:
+        fault = str(error)
+    except MemoryError:
+        fault = f"inputs: checking them against the program's schema took more than {CHECK_BYTES} bytes of memory."
+    json.dump(fault, sys.stdout)
 
 
 def _place(error: Any) -> str:

@@ -1,6 +1,7 @@
 """Programs' metadata at the door: schemas when they are uploaded, inputs when a job is posted."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -175,7 +176,7 @@ def test_references_within_the_schema_are_followed_and_one_to_nowhere_is_named()
     assert "round in circles" in schemas.find_fault({}, {"$ref": "#"})
 
 
-def test_a_slow_schema_is_applied_in_a_process_of_its_own():
+def test_a_schema_is_applied_in_a_process_of_its_own():
     schema = {"properties": {"name": {"pattern": "^[a-z]+$"}, "a": {"type": "array", "uniqueItems": True}}}
     large = on_the_wire(np.zeros(200_000))
     schemas.check_inputs({"name": "fine", "a": large}, schema)
@@ -188,6 +189,44 @@ def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch):
     monkeypatch.setattr(schemas, "CHECK_SECONDS", 0.7)
     said = refusal_of(schemas.check_inputs, {"name": "a" * 40 + "!"}, {"properties": {"name": {"pattern": "^(a+)+$"}}})
     assert said == "inputs: checking them against the program's schema took longer than 0.7 s."
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"a": [1] * 300_000}, r"inputs\.a\[\d+\]: must be of type string, is integer\."),
+        ({"b": on_the_wire(np.zeros((4_000_000, 0)))}, "inputs.a: is required."),
+        ({"b": [on_the_wire(np.arange(130_000) * 0.0)] * 100}, "inputs.a: is required."),
+    ],
+    ids=["a fault in each member", "millions of empty rows", "many arrays"],
+)
+def test_inputs_that_stand_for_much_take_nothing_from_the_server(inputs, said):
+    schema = {"properties": {"a": {"type": "array", "items": {"type": "string"}}}, "required": ["a"]}
+    script = (
+        "import json, resource, sys; from prefect_runtime.local import refusals, schemas\n"
+        "inputs, schema = json.load(sys.stdin)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    schemas.check_inputs(inputs, schema)\n"
+        "except refusals.Refusal as refusal:\n    said = refusal.message\n"
+        "print(json.dumps([said, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps([inputs, schema]),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    heard, mebibytes = json.loads(done.stdout)
+    assert re.fullmatch(said, heard)
+    assert mebibytes < 50
+
+
+def test_inputs_whose_check_takes_more_memory_than_there_is_for_it_are_refused(monkeypatch):
+    monkeypatch.setattr(schemas, "CHECK_SECONDS", 60)
+    large = {"a": [[[]] * 1000] * 9_000}  # 36 MB of JSON
+    assert "bytes of memory" in refusal_of(schemas.check_inputs, large, {"properties": {"a": {"type": "array"}}})
 
 
 def test_inputs_nested_too_deep_are_refused():
@@ -220,12 +259,13 @@ def test_a_log_level_is_one_of_loggings_own_words(post, word):
     assert refusal_of(lambda: post({}, log_level=word)).startswith("log_level:")
 
 
-def test_the_server_reads_schemas_and_arrays_without_numpy_and_loads_jsonschema_for_a_schema_only():
+def test_the_server_reads_schemas_and_arrays_without_numpy_and_loads_jsonschema_for_an_upload_only():
     script = (
         "import sys; from prefect_runtime.local import intake, schemas\n"
         "heavy = {'jsonschema', 'numpy', 'qiskit', 'psutil'}; before = heavy & set(sys.modules)\n"
-        "schemas.check_inputs({'a': 1}, {'properties': {'a': {'type': 'integer'}}})\n"
-        "print(sorted(before), sorted(heavy & set(sys.modules)))"
+        "schema = {'properties': {'a': {'type': 'integer'}}}; schemas.check_inputs({'a': 1}, schema)\n"
+        "checked = heavy & set(sys.modules); schemas.check_schema(schema, 'spec')\n"
+        "print(sorted(before), sorted(checked), sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "[] ['jsonschema']\n"
+    assert done.stdout == "[] [] ['jsonschema']\n"
