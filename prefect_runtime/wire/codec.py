@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
-import io
 import json
 import math
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
+from prefect_runtime.wire import arrays
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.plain_values import PLAIN_REVIVERS
@@ -34,9 +34,6 @@ MAX_RATIO = 200
 
 FREE_DECODED_BYTES = 64 * 1024 * 1024
 """Shots of which all are alike compress a thousandfold: up to here, the ratio says nothing."""
-
-NUMBER_CHARACTERS = 64
-"""What NumPy gives a number at most when it turns it into a text: 64 for a complex one, 32 for a real one."""
 
 _CLIENT_SIDE = ("sampler_v2", "estimator_v2")
 """What the result of a program of a client-side primitive says it is the answer to (qiskit-ibm-runtime 0.51)."""
@@ -89,12 +86,10 @@ class RuntimeEncoder(json.JSONEncoder):
             return _tagged("ExecutionSpans", {"spans": list(o)})
         if isinstance(o, Mapping):
             return dict(o)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            if isinstance(o, numpy.ndarray):
-                return _tagged("ndarray", o.tolist() if o.dtype == object else _pack_array(o))
-            if isinstance(o, numpy.generic) and not isinstance(o.item(), numpy.generic):  # not so a longdouble
-                return o.item()
+        if "numpy" in sys.modules:
+            encoded = _encode_numpy(o)
+            if encoded is not NotImplemented:
+                return encoded
         if "qiskit" in sys.modules:
             from prefect_runtime.wire import qiskit_values
 
@@ -102,6 +97,13 @@ class RuntimeEncoder(json.JSONEncoder):
             if encoded is not NotImplemented:
                 return encoded
         raise TypeError(f"a value of type {type(o).__name__} has no JSON form")
+
+
+def _encode_numpy(value: Any) -> Any:
+    """Return the JSON form of a value of NumPy's; NotImplemented where it has none."""
+    if arrays.is_array(value):
+        return _tagged("ndarray", value.tolist() if value.dtype == object else _pack_array(value))
+    return arrays.item_of(value)
 
 
 def _tagged(tag: str, value: Any) -> dict[str, Any]:
@@ -267,63 +269,12 @@ QISKIT_TAGS = frozenset(
 
 
 def _pack_array(array: Any) -> str:
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return pack(buffer.getvalue())
+    return pack(arrays.to_npy(array))
 
 
 def _revive_array(obj: dict[str, Any]) -> Any:
-    import numpy as np
-
     value = obj["__value__"]
-    if not isinstance(value, str):
-        _take_texts(value)
-        try:
-            return np.array(value)
-        except ValueError:  # rows of different lengths
-            return np.array(value, dtype=object)
-    data = unpack(value)
-    buffer = io.BytesIO(data)
-    shape, _, dtype = _npy_header(buffer)
-    if math.prod(shape) * dtype.itemsize > len(data):  # a header may promise any size: check before allocating
-        raise ResultDecodeError("An array in the answer is shorter than its header says.")
-    buffer.seek(0)
-    return np.load(buffer, allow_pickle=False)
-
-
-def _take_texts(value: Any) -> None:
-    """Count what is no compressed array, but has texts in it: NumPy gives each member the room of the longest text."""
-    count = longest = 0
-    has_texts = False
-    rest = [value]
-    while rest:
-        one = rest.pop()
-        if isinstance(one, list):
-            rest += one
-            continue
-        count += 1
-        has_texts = has_texts or isinstance(one, str)
-        longest = max(longest, len(one) if isinstance(one, str) else NUMBER_CHARACTERS)
-    if not has_texts:
-        return
-    budget = _left.get() or _Budget()
-    room = count * longest * 4  # bytes a character
-    if room > budget.left():
-        raise ResultDecodeError("An array of texts in the answer would be larger than may be unpacked.")
-    budget.take(room)
-
-
-def _npy_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, Any]:
-    from numpy.lib import format as npy
-
-    version = npy.read_magic(buffer)
-    if version == (1, 0):
-        return npy.read_array_header_1_0(buffer)
-    if version == (2, 0):
-        return npy.read_array_header_2_0(buffer)
-    raise ResultDecodeError(f"An array in the answer has npy version {version}, which is not read.")
+    return arrays.from_npy(unpack(value)) if isinstance(value, str) else arrays.from_list(value)
 
 
 def pack(data: bytes) -> str:
@@ -356,10 +307,17 @@ def unpack(text: str) -> bytes:
     return data
 
 
+def _hashable(value: Any) -> Any:
+    """Return a member of a set as it was: JSON has no tuples, and a set within a set cannot be changed."""
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return frozenset(value) if isinstance(value, set) else value
+
+
 _REVIVERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "datetime": lambda obj: dt.datetime.fromisoformat(obj["__value__"]),
     "complex": lambda obj: complex(*obj["__value__"]),
-    "set": lambda obj: {tuple(item) if isinstance(item, list) else item for item in obj["__value__"]},
+    "set": lambda obj: {_hashable(item) for item in obj["__value__"]},
     "ndarray": _revive_array,
     "ExecutionSpans": lambda obj: ExecutionSpans(obj["__value__"]["spans"]),
     **dict.fromkeys(SPAN_TAGS, read_span),
