@@ -155,7 +155,7 @@ def status(*, data_dir: DataDir = None, as_json: AsJson = False) -> int:
     from prefect_runtime.client import discovery
 
     folder = _folder(data_dir)
-    found = discovery.find(folder)
+    found = discovery.find(folder, any_protocol=True)
     if as_json:
         where = {"url": found.url, "pid": found.pid, "protocol": found.protocol} if found else {}
         print_json({"running": found is not None, "data_dir": str(folder), **where})
@@ -175,14 +175,14 @@ def stop(*, data_dir: DataDir = None) -> int:
     from prefect_runtime.client.retry import Deadline
 
     folder = _folder(data_dir)
-    found = discovery.find(folder)
+    found = discovery.find(folder, any_protocol=True)
     console = Console()
     if found is None:
         console.print("Not running.")
         return Exit.NOT_THERE
     os.kill(found.pid, signal.SIGTERM)
     deadline = Deadline(STOP_SECONDS)
-    while discovery.find(folder) is not None:
+    while discovery.is_served(folder):  # its programs are ended by then, and another can start
         if deadline.expired:
             console.print(f"Still running after {STOP_SECONDS:g} s: pid {found.pid}.")
             return 1

@@ -6,29 +6,37 @@ itself after ten minutes without request or job.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
 from prefect_runtime.wire.environment import HOME_VARIABLE, clean_environment, home
 from prefect_runtime.wire.errors import ConfigurationError, ConnectFailedError, ProtocolError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 
-__all__ = ["HOME_VARIABLE", "find", "find_or_start", "home"]
+__all__ = ["HOME_VARIABLE", "find", "find_or_start", "home", "is_served"]
 
 IDLE_SECONDS = 600.0
 START_SECONDS = 60.0  # a cold disk reads for seconds; a machine under load even longer
+_PAUSE_SECONDS = 0.02
 _LOG_LINES_IN_ERROR = 5
 
 
-def find(data_dir: Path) -> DiscoveryDocument | None:
+def find(data_dir: Path, *, any_protocol: bool = False) -> DiscoveryDocument | None:
     """Return where the runtime of a data folder listens, or None if none is running there.
 
+    Args:
+        data_dir: The folder.
+        any_protocol: Also one that we could not speak to: to show or to stop it.
+
     Raises:
-        ConfigurationError: One is running that speaks another protocol version.
+        ConfigurationError: One is running that speaks another protocol version; or the folder cannot be used.
     """
     try:
         found = DiscoveryDocument.parse((data_dir / "runtime.json").read_text())
@@ -36,9 +44,9 @@ def find(data_dir: Path) -> DiscoveryDocument | None:
         return None
     except OSError as error:
         raise _unusable(data_dir, error) from None
-    if not _is_served(data_dir):
+    if not is_served(data_dir):
         return None
-    if found.protocol != PROTOCOL:
+    if found.protocol != PROTOCOL and not any_protocol:
         raise ConfigurationError(
             f"The embedded runtime in {data_dir} speaks protocol {found.protocol}, this client speaks {PROTOCOL}. "
             f"Stop it with `prefect-runtime stop`, or set {HOME_VARIABLE} to another folder."
@@ -46,23 +54,39 @@ def find(data_dir: Path) -> DiscoveryDocument | None:
     return found
 
 
-def _is_served(data_dir: Path) -> bool:
-    """Tell whether a runtime holds the folder's lock: unlike a pid, a lock cannot be somebody else's."""
+def is_served(data_dir: Path) -> bool:
+    """Tell whether a runtime holds the folder's lock: unlike a pid, a lock cannot be somebody else's.
+
+    It does from before it can be found until after it cannot any more.
+    """
     try:
-        with (data_dir / "runtime.lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        lock = (data_dir / "runtime.lock").open("r")
     except FileNotFoundError:
         return False
-    return False
+    with lock, _lock_of(lock, fcntl.LOCK_SH) as is_free:
+        return not is_free
+
+
+@contextlib.contextmanager
+def _lock_of(file: TextIO, kind: int) -> Iterator[bool]:
+    """Hold a file's lock if it is to be had now; gives whether it was."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a process forked meanwhile has the file open, too
 
 
 def find_or_start(data_dir: Path, clock: Clock = SYSTEM_CLOCK) -> DiscoveryDocument:
     """Return where the embedded runtime listens, starting it if need be. Of many callers at once, one starts it.
 
     Raises:
-        ConnectFailedError: It could not be started; the message has the end of its log.
+        ConnectFailedError: It could not be started, and the message has the end of its log; or another process has been
+            starting it for a minute.
         ConfigurationError: One is running that speaks another protocol version, or the folder cannot be written.
     """
     found = find(data_dir)
@@ -73,9 +97,20 @@ def find_or_start(data_dir: Path, clock: Clock = SYSTEM_CLOCK) -> DiscoveryDocum
         start_lock = (data_dir / "start.lock").open("w")
     except OSError as error:
         raise _unusable(data_dir, error) from None
+    waiting = Deadline(START_SECONDS, clock)
     with start_lock:
-        fcntl.flock(start_lock, fcntl.LOCK_EX)  # whoever comes second finds it started
-        return find(data_dir) or _start(data_dir, Deadline(START_SECONDS, clock))
+        while not waiting.expired:
+            with _lock_of(start_lock, fcntl.LOCK_EX) as is_ours:
+                found = find(data_dir)  # whoever comes second finds it started
+                if found is not None:
+                    return found
+                if is_ours:
+                    return _start(data_dir, Deadline(START_SECONDS, clock))
+            clock.sleep(_PAUSE_SECONDS)
+    raise ConnectFailedError(
+        f"Another process has been starting the embedded runtime in {data_dir} for {START_SECONDS:g} s. Try again, and "
+        "look at runtime.log there."
+    )
 
 
 def _unusable(data_dir: Path, error: OSError) -> ConfigurationError:
@@ -97,9 +132,9 @@ def _start(data_dir: Path, deadline: Deadline) -> DiscoveryDocument:
             process.returncode = 0
             return found
         # Ours has ended where a `serve` by hand was first: that one writes the file in a moment.
-        if process.poll() is not None and not _is_served(data_dir):
+        if process.poll() is not None and not is_served(data_dir):
             break
-        deadline.clock.sleep(0.02)
+        deadline.clock.sleep(_PAUSE_SECONDS)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES_IN_ERROR:])
     raise ConnectFailedError(f"The embedded runtime did not start. The end of its log, {log}:\n{tail}", retryable=False)
 

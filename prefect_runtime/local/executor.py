@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prefect_runtime.local.bulletin import Bulletin
@@ -83,8 +84,8 @@ class Executor:
             self._closing = True
             processes = [process for process in self._running.values() if process is not None]
             self._news.notify_all()
-        for process in processes:
-            process.end()
+        with ThreadPoolExecutor(len(self._threads)) as together:  # each may take seconds
+            list(together.map(WorkerProcess.end, processes))
         for thread in self._threads:
             thread.join(10)
         self._cells.remove()

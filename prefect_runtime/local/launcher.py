@@ -39,7 +39,9 @@ from prefect_runtime.wire.environment import clean_environment
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 
-LOCK = "runtime.lock"
+LOCK, DISCOVERY = "runtime.lock", "runtime.json"
+TAKEN_SECONDS = 1.0  # a client that looks whether somebody holds the lock, holds it for a moment
+ENDING_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 120
 """How long an idle connection is kept: closed after uvicorn's five, it would meet a client's next request half-way."""
 
@@ -129,16 +131,23 @@ def _set_environment() -> None:
 def _only_one(data_dir: Path) -> Iterator[TextIO]:
     """Hold the folder's lock: the system lets go of it when the process ends, however that happens."""
     with (data_dir / LOCK).open("w") as lock:
-        for _ in range(20):  # a client that looks whether somebody holds it, holds it for a moment
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-        else:
-            raise ConfigurationError(f"data-dir: another runtime is serving {data_dir} already.")
-        (data_dir / "runtime.json").unlink(missing_ok=True)  # of a server that was killed
+        begin = time.monotonic()
+        while not _is_ours_now(lock):
+            # One that ends cannot be found any more, but has processes to end before it lets go.
+            patience = TAKEN_SECONDS if (data_dir / DISCOVERY).exists() else ENDING_SECONDS
+            if time.monotonic() - begin > patience:
+                raise ConfigurationError(f"data-dir: another runtime is serving {data_dir} already.")
+            time.sleep(0.05)
+        (data_dir / DISCOVERY).unlink(missing_ok=True)  # of a server that was killed
         yield lock
+
+
+def _is_ours_now(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -209,7 +218,7 @@ def _run(
         token_seconds=settings.token_seconds,
         usage_limit_seconds=settings.usage_limit_seconds,
     )
-    discovery = settings.data_dir / "runtime.json"
+    discovery = settings.data_dir / DISCOVERY
     place = Place(
         lock=lock,
         lock_path=settings.data_dir / LOCK,

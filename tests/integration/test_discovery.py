@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,8 +20,8 @@ from prefect_runtime.client import RuntimeService, discovery
 from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
 from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 
-from .programs import ECHO, HOLDS
-from .support import elapsed, eventually
+from .programs import ECHO, HOLDS, STUBBORN
+from .support import alive, elapsed, eventually
 
 METADATA = {"name": "of a test", "description": "of a test", "max_execution_time": 60}
 
@@ -204,17 +207,96 @@ def test_a_runtime_of_another_protocol_is_refused_in_words(home: Path) -> None:
     (home / "runtime.json").write_text(json.dumps(document))
 
 
+def cli(command: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "prefect_runtime.cli", command]
+    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_runtime_of_another_protocol_can_be_stopped_as_the_refusal_says(home: Path) -> None:
+    home.mkdir()
+    hold = (
+        "import fcntl, sys, time\nlock = open(sys.argv[1], 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\ntime.sleep(60)"
+    )
+    command = [sys.executable, "-c", hold, str(home / "runtime.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        document = {"url": "http://127.0.0.1:1", "token": "t", "pid": other.pid, "instance": "i", "protocol": 99}
+        (home / "runtime.json").write_text(json.dumps(document))
+        assert f"pid {other.pid}" in cli("status").stdout
+        stopped = cli("stop")
+        assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "Stopped.\n", "")
+        assert other.wait(5) == -signal.SIGTERM
+
+
 def test_the_command_line_finds_and_stops_the_runtime(home: Path) -> None:
     with RuntimeService() as service:
         service.backends()
     pid = running(home).pid
-
-    def cli(command: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "prefect_runtime.cli", command]
-        return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
 
     assert f"pid {pid}" in cli("status").stdout
     assert cli("stop").returncode == 0
     assert discovery.find(home) is None
     assert cli("status").returncode == 3
     assert cli("stop").returncode == 3
+
+
+FORKS_WHILE_IT_STARTS_ONE = """
+import os, sys, threading, time
+from prefect_runtime.client import discovery
+starting = threading.Thread(target=discovery.find_or_start, args=(discovery.home(),))
+starting.start()
+while not (discovery.home() / "runtime.lock").exists():
+    time.sleep(0.01)
+pid = os.fork()
+if pid == 0:
+    os.closerange(0, 3)
+    time.sleep(60)
+    os._exit(0)
+starting.join()
+print(pid, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_process_that_was_forked_during_a_start_keeps_nobody_from_the_next(home: Path) -> None:
+    pid = int(python(FORKS_WHILE_IT_STARTS_ONE))
+    try:
+        assert cli("stop").returncode == 0
+        assert discovery.find(home) is None
+        found = python(INSTANCE)
+        assert found == running(home).instance
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_stopped_means_that_its_programs_are_ended_and_that_another_can_start(home: Path, tmp_path: Path) -> None:
+    with RuntimeService() as service:
+        stubborn = service.upload_program(STUBBORN, METADATA)
+        files = [tmp_path / f"pids-{number}" for number in range(len(os.sched_getaffinity(0)))]
+        for file in files:
+            service.run(stubborn, {"pid_file": str(file)})
+        for file in files:
+            eventually(file.exists, seconds=30, what="the start of a program")
+    pids = [running(home).pid, *(int(pid) for file in files for pid in file.read_text().split())]
+    assert cli("stop").returncode == 0
+    eventually(lambda: not alive(pids), seconds=0.5, what="the end of the server and all programs")
+    assert discovery.find_or_start(home).pid not in pids
+
+
+def test_a_start_while_the_one_before_is_still_ending_waits_for_that(home: Path) -> None:
+    first = discovery.find_or_start(home).pid
+    # Found no more, and not gone yet: held up where it would end its processes.
+    with (home / "runtime.lock").open("r") as slow:
+        os.kill(first, signal.SIGTERM)
+        eventually(lambda: not (home / "runtime.json").exists(), what="the removal of the discovery file")
+        eventually(lambda: not alive([first]), what="the end of the server")
+        fcntl.flock(slow, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(discovery.find_or_start, home)
+            time.sleep(2.5)
+            assert not second.done()
+            fcntl.flock(slow, fcntl.LOCK_UN)
+            assert second.result(30).pid != first
+    assert len(servers_of(home)) == 1
