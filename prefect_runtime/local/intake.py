@@ -32,7 +32,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in a request's body; a Content-Type is not asked for (the classic client sends none).
 
     Raises:
-        Refusal: 400, not JSON or not an object.
+        Refusal: 400, not JSON, not an object, or a text in it is none.
     """
     try:
         value = json.loads(body)
@@ -40,7 +40,19 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise Refusal(400, 400, "The body is not JSON.") from None
     if not isinstance(value, dict):
         raise Refusal(400, 400, "The body must be a JSON object.")
+    for name, member in value.items():
+        # JSON can write half of a surrogate pair, which neither the database nor an answer can. Inputs stay JSON.
+        if not _is_text(json.dumps([name, member] if name != "params" else name, ensure_ascii=False)):
+            raise Refusal(400, 400, f"{name}: has half of a surrogate pair in it, which is no text.")
     return value
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def new_job(body: Mapping[str, Any], programs: Programs) -> Job:

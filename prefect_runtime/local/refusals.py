@@ -27,6 +27,7 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         extra: dict[str, str] | None = None,
         retry_after: int | None = None,
     ):
+        message = message.encode(errors="backslashreplace").decode()  # names of inputs in it need be no text
         super().__init__(message)
         self.status = status
         self.code = code

@@ -101,7 +101,8 @@ class Report:
             raise ValueError("not a report") from None
         if kind not in REPORTS or not isinstance(reason, str) or not isinstance(digest, str):
             raise ValueError("not a report")
-        return cls(kind, reason[-REASON_CHARACTERS:], digest)
+        text = reason.encode(errors="backslashreplace").decode()  # names of files in it need be no text
+        return cls(kind, text[-REASON_CHARACTERS:], digest)
 
 
 def main(pipe: Connection) -> None:

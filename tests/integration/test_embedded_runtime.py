@@ -215,6 +215,46 @@ def test_a_job_that_cannot_be_read_is_refused_by_field(
     assert count_jobs() == before
 
 
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "/users/loginWithToken", {"apiToken": HALF}, "apiToken:"),
+        ("POST", "/jobs", {"program_id": HALF}, "program_id:"),
+        ("POST", "/jobs", {"program_id": "sampler", "tags": [f"prt1-{HALF}"]}, "tags:"),
+        ("POST", "/jobs", {"program_id": "sampler", "tags": [HALF]}, "tags:"),
+        ("POST", "/jobs", {"program_id": "sampler", "runtime": HALF}, "runtime:"),
+        ("POST", "/jobs", {"program_id": "sampler", "session_id": HALF}, "session_id:"),
+        ("POST", "/jobs", {"program_id": "sampler", HALF: 1}, "\\ud800:"),
+        ("POST", "/programs", {"name": HALF, "data": ECHO}, "name:"),
+        ("POST", "/programs", {"name": "p", "data": ECHO, "spec": {HALF: 1}}, "spec:"),
+    ],
+)
+def test_what_is_half_a_character_is_refused_by_field(
+    plain: Plain, count_jobs: Callable[[], int], method: str, path: str, body: dict[str, Any], field: str
+) -> None:
+    before = count_jobs()
+    answer = plain(method, path, data=json.dumps(body))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(field)
+    assert count_jobs() == before
+    assert plain("GET", "/api/v1/tags?search=prt").status_code == 200
+
+
+def test_inputs_are_any_json_and_an_odd_name_is_refused_in_words(plain: Plain, upload: Callable[..., str]) -> None:
+    spec = {"parameters": {"type": "object", "properties": {"a": {}}, "additionalProperties": False}}
+    program = plain("POST", "/programs", json={"name": "closed", "data": ECHO, "spec": spec}).json()["id"]
+    refused = plain("POST", "/jobs", data=json.dumps({"program_id": program, "params": {HALF: 1}}))
+    assert refused.status_code == 400
+    assert "\\ud800" in refused.json()["error"]["message"]
+    taken = plain("POST", "/jobs", data=json.dumps({"program_id": upload(ECHO), "params": {"value": HALF}}))
+    job_id = taken.json()["id"]
+    eventually(lambda: plain("GET", f"/jobs/{job_id}").json()["status"] == "Completed", what="the job's end")
+    assert json.loads(plain("GET", f"/jobs/{job_id}/results").text) == HALF
+
+
 @pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"5", b"\xff\xfe", b"[" * 100_000])
 @pytest.mark.parametrize("path", ["/jobs", "/programs", "/users/loginWithToken"])
 def test_a_body_that_is_no_json_object_is_refused(plain: Plain, path: str, body: bytes) -> None:

@@ -19,6 +19,11 @@ def test_a_report_comes_out_as_it_went_in(report: Report) -> None:
     assert Report.parse(report.to_json()) == report
 
 
+def test_a_reason_with_the_name_of_a_file_that_is_no_text_is_kept() -> None:
+    report = Report.parse(Report("failed", "cannot open caf\udce9.txt").to_json())
+    assert report.reason == "cannot open caf\\udce9.txt"
+
+
 def test_the_longest_reason_fits_into_a_report() -> None:
     report = Report("failed", "\U0001f600" * REASON_CHARACTERS)
     assert len(report.to_json()) <= MAX_REPORT_BYTES
