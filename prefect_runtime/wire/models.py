@@ -119,9 +119,12 @@ class JobDocument:
     @property
     def ran_too_long(self) -> bool:
         """True when the server ended the job for running longer than its max_execution_time."""
-        return self.status is JobStatus.ERROR and (
-            self.reason_code == RAN_TOO_LONG_CODE or "ran too long" in f"{self.word} {self.reason}".lower()
-        )
+        if self.status is not JobStatus.ERROR:
+            return False
+        if self.reason_code == RAN_TOO_LONG_CODE:
+            return True
+        # The reason of a failed one is its program's traceback, which may have any words in it.
+        return self.word.strip().lower() != "failed" and "ran too long" in f"{self.word} {self.reason}".lower()
 
     def known_status(self) -> JobStatus:
         """Return the status.

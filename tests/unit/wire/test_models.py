@@ -83,6 +83,12 @@ def test_other_ends_are_not_ran_too_long(status: str) -> None:
     assert not job(status=status, state={"status": status, "reason": "on request", "reason_code": 5202}).ran_too_long
 
 
+def test_a_failed_programs_traceback_may_say_that_something_ran_too_long() -> None:
+    reason = "RuntimeError: the optimizer ran too long"
+    assert not job(status="Failed", state={"status": "Failed", "reason": reason}).ran_too_long
+    assert job(status="Failed", state={"status": "Failed", "reason": reason, "reason_code": 1305}).ran_too_long
+
+
 @pytest.mark.parametrize("word", ["Pending", "Canceled", "DONE", "?"])
 def test_an_unknown_word_is_no_status_and_never_final(word: str) -> None:
     document = job(status=word)
