@@ -106,7 +106,8 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
     @routes.get("/programs")
     def listed(limit: int = MAX_PAGE, offset: int = 0) -> dict[str, Any]:
         every = built_in_documents() + [program_document(p, with_data=False) for p in programs.all()]
-        return {"programs": every[offset : offset + limit], "count": len(every)}
+        first, limit = max(0, offset), limit if limit >= 1 else MAX_PAGE  # as with jobs
+        return {"programs": every[first : first + limit], "count": len(every)}
 
     @routes.post("/programs", status_code=201, openapi_extra=bodies.PROGRAM)
     async def upload(request: Request) -> dict[str, str]:
@@ -125,7 +126,10 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
         changes = intake.parse_object(await request.body())
         old = stored(program_id)
         # Checked by the same rules as an upload, with what is not given as it was.
-        merged = {"name": old.name, "description": old.description, "cost": old.cost, "spec": old.spec, **changes}
+        kept = {"name": old.name, "description": old.description, "cost": old.cost, "spec": old.spec}
+        if changes.get("max_execution_time") is not None:
+            del kept["cost"]  # the other name of the same
+        merged = {**kept, **changes}
         merged |= {"data": old.data, "is_public": old.is_public}
         new = replace(await run_in_threadpool(intake.new_program, merged), id=old.id)
         if not await run_in_threadpool(programs.save, replace(new, created=old.created)):

@@ -8,11 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import requests
 from qiskit import QuantumCircuit
 
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.errors import InvalidInputError, RuntimeDuplicateProgramError, RuntimeJobFailureError
 
+from .programs import ECHO
 from .support import elapsed
 
 LOGS = """
@@ -153,3 +155,23 @@ def test_wide_circuits_run_with_the_method_that_can_and_say_so(service: RuntimeS
     for method in said:
         assert f"Simulating as {method}" in job.logs()
     assert [(one["pub"], one["pubs"]) for one in job.interim_results()] == [(0, 2), (1, 2)]
+
+
+def test_a_programs_limit_is_changed_by_either_of_its_names_and_kept_by_other_changes(
+    runtime: Any, service: RuntimeService
+) -> None:
+    program = service.upload_program(ECHO, {"name": f"limit-{uuid4()}", "description": "old", "max_execution_time": 60})
+    url, headers = f"{runtime.found.url}/programs/{program}", {"X-Access-Token": runtime.found.token}
+    seen = []
+    for change in ({"max_execution_time": 30}, {"cost": 40}, {"description": "new"}):
+        assert requests.patch(url, json=change, headers=headers, timeout=10).status_code == 204
+        seen.append(requests.get(url, headers=headers, timeout=10).json()["cost"])
+    assert seen == [30, 40, 40]
+
+
+@pytest.mark.parametrize("query", ["offset=-1", "limit=-1", "limit=0", "offset=-5&limit=-5"])
+def test_a_page_of_programs_that_cannot_be_is_the_first(runtime: Any, service: RuntimeService, query: str) -> None:
+    url, headers = f"{runtime.found.url}/programs", {"X-Access-Token": runtime.found.token}
+    every = requests.get(url, headers=headers, timeout=10).json()
+    assert "sampler" in {program["id"] for program in every["programs"]}
+    assert requests.get(f"{url}?{query}", headers=headers, timeout=10).json() == every
