@@ -107,12 +107,16 @@ class JobFolder:
         with contextlib.suppress(OSError):  # nobody reads it
             self.unfinished.unlink(missing_ok=True)
 
-    def take_result(self) -> Path:
-        """Take the result away for the only reader there may be; return where it is, if it was there."""
+    def take_result(self) -> IO[bytes] | None:
+        """Take the result away for the only reader there may be: of two readers one gets it, the other None."""
         taken = self.path / f"taken-{secrets.token_hex(4)}.json"
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self.result.rename(taken)
-        return taken
+        except FileNotFoundError:
+            return None
+        file = taken.open("rb")
+        taken.unlink()  # whatever becomes of the answer, nothing is left behind
+        return file
 
     def read_log_from(self, start: int) -> tuple[bytes, int]:
         """Return the log from a byte on, as much as fits in an answer, and its size in bytes so far."""

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, PlainTextResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from prefect_runtime.local import bodies, intake
 from prefect_runtime.local.database import as_text
 from prefect_runtime.local.documents import job_document
+from prefect_runtime.local.files import JobFolder
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.store import COMPLETED, FAILED, RAN_TOO_LONG, Job, KeyTakenError
 from prefect_runtime.wire import digests
@@ -157,17 +159,10 @@ def _output_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
         job = _known(runtime, job_id)
         if job.status in (FAILED, RAN_TOO_LONG):
             return PlainTextResponse(job.reason)
+        if job.status != COMPLETED:
+            return Response(status_code=204)  # none yet, or none ever
         folder = runtime.executor.folder(job_id)
-        file, headers = folder.result, digests.header_for(folder.digest)
-        after = None
-        if job.private and job.status == COMPLETED:
-            file = folder.take_result()  # of two readers one gets it
-            after = BackgroundTask(file.unlink, missing_ok=True)
-        if job.status != COMPLETED or not file.exists():
-            return Response(status_code=204)  # none yet, or none ever, or read before
-        if file.stat().st_size > SMALL_BYTES:
-            return FileResponse(file, headers=headers, media_type="application/json", background=after)
-        return Response(file.read_bytes(), headers=headers, media_type="application/json", background=after)
+        return _only_answer(folder) if job.private else _answer(folder)
 
     @routes.get("/jobs/{job_id}/interim_results")
     def interim_results(job_id: str) -> Response:
@@ -187,6 +182,31 @@ def _output_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
             return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
         span = f"bytes {start}-{start + len(part) - 1}/{size}"
         return Response(part, 206, {"Content-Range": span}, media_type="text/plain; charset=utf-8")
+
+
+def _answer(folder: JobFolder) -> Response:
+    file, headers = folder.result, digests.header_for(folder.digest)
+    if not file.exists():
+        return Response(status_code=204)
+    if file.stat().st_size > SMALL_BYTES:
+        return FileResponse(file, headers=headers, media_type="application/json")
+    return Response(file.read_bytes(), headers=headers, media_type="application/json")
+
+
+def _only_answer(folder: JobFolder) -> Response:
+    """Return a private result to its only reader: all of it, whatever part was asked for; there is no second time."""
+    headers = digests.header_for(folder.digest)
+    file = folder.take_result()
+    if file is None:
+        return Response(status_code=204)  # read before
+    headers["Content-Length"] = str(os.fstat(file.fileno()).st_size)
+    return StreamingResponse(_pieces(file), headers=headers, media_type="application/json")
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(SMALL_BYTES):
+            yield piece
 
 
 def _end_routes(routes: APIRouter, runtime: Runtime) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeService
@@ -200,6 +201,22 @@ def test_a_private_job_of_the_embedded_runtime(runtime: Any, upload: Callable[..
         assert service.client.results(job.job_id()) is None  # the server has it no more
         assert service.job(job.job_id()).result() == {"secret": 5}
         assert service.job(job.job_id()).inputs == {}
+
+
+@pytest.mark.parametrize("wanted", ["bytes=5000000-", "bytes=0-9", "nonsense"])
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_a_private_result_is_given_whole_whatever_part_is_asked_for_and_leaves_nothing(
+    runtime: Any, upload: Callable[..., str], wanted: str, size: int
+) -> None:
+    source = f"def main(backend, user_messenger):\n    return 'x' * {size}\n"
+    with RuntimeService(runtime.credentials) as service:
+        job = service.run(upload(source), {}, private=True)
+        job.wait_for_final_state(timeout=30)
+    url, headers = f"{runtime.found.url}/jobs/{job.job_id()}/results", {"X-Access-Token": runtime.found.token}
+    answers = [requests.get(url, headers={**headers, "Range": wanted}, timeout=30) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 204]
+    assert answers[0].json() == "x" * size
+    assert not list((runtime.data_dir / "jobs" / job.job_id()).glob("*.json"))
 
 
 def test_a_kept_result_that_was_damaged_on_disk_is_a_loss_that_is_said(home: Path) -> None:
