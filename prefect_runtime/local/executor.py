@@ -30,6 +30,10 @@ DELAYED_PAUSE_SECONDS = 0.1  # nobody wakes us when a delay is over
 CANCEL_SECONDS = 3.0  # the disk may refuse its end for longer; who asked is told so, and asks again
 
 
+class ProgramGoneError(Exception):
+    """A job's program was deleted before the job began; the message says so."""
+
+
 class Executor:
     """The slots and the processes in them.
 
@@ -173,6 +177,8 @@ class Executor:
             process = self._start(job, order, warm)
             if process is not None:
                 survived = self._watch(job, process, limit, cell)
+        except ProgramGoneError as gone:
+            self._endings.end(job.id, FAILED, reason=str(gone))
         except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
             _log.exception("job %s: could not be run", job.id)
             why = in_words(error) if isinstance(error, OSError | sqlite3.Error) else type(error).__name__
@@ -191,8 +197,14 @@ class Executor:
             self._cells.close(cell)
 
     def _order(self, job: Job, cell: Cell | None) -> tuple[Order, float | None]:
-        """Return a job as a process takes it, and the seconds that it may run."""
+        """Return a job as a process takes it, and the seconds that it may run.
+
+        Raises:
+            ProgramGoneError: There is nothing to run any more.
+        """
         program = self._store.programs.get(job.program_id)
+        if program is None and job.program_id not in BUILT_IN:
+            raise ProgramGoneError(f"The program {job.program_id!r} was deleted while the job was in the queue.")
         folder = self.folder(job.id)
         folder.create()
         order = Order(

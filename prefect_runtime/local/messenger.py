@@ -47,7 +47,7 @@ class UserMessenger:
         if final:
             self.final = text
             return
-        line = text.encode()
+        line = text.replace("\n", " ").encode()  # an encoder may indent; within JSON's texts there is none
         if len(line) >= MAX_INTERIM_BYTES:
             raise TooMuchError(f"An interim result may have at most {MAX_INTERIM_BYTES} bytes as JSON.")
         if not self._left:

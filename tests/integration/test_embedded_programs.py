@@ -118,6 +118,21 @@ def test_the_programs_own_limit_holds_where_the_job_has_none(service: RuntimeSer
         service.run(program, {}).result(timeout=10)
 
 
+def test_a_job_whose_program_is_deleted_while_it_waits_fails_and_says_so(single: Served, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with RuntimeService(single.credentials) as service:
+        holds, echo = (
+            service.upload_program(source, {**METADATA, "name": f"of {uuid4()}"}) for source in (HOLDS, ECHO)
+        )
+        service.run(holds, {"gate": str(gate)})
+        job = service.run(echo, {"value": 5})
+        service.delete_program(echo)
+        gate.touch()
+        with pytest.raises(RuntimeJobFailureError) as caught:
+            job.result(timeout=20)
+    assert caught.value.reason == f"The program '{echo}' was deleted while the job was in the queue."
+
+
 def test_programs_see_no_token_and_no_prefect_setting(serve: Callable[..., Served]) -> None:
     secrets = {"PREFECT_API_KEY": "secret-1", "PREFECT_RUNTIME_TOKEN": "secret-2", "AWS_SECRET_ACCESS_KEY": "secret-3"}
     served = serve(slots=1, environment={**os.environ, **secrets, "LC_ALL": "C.UTF-8"})

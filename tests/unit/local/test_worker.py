@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,18 @@ def test_interim_results_are_lines_of_json(messenger: UserMessenger, file: io.By
     messenger.publish(None)
     assert [json.loads(line) for line in file.getvalue().splitlines()] == [{"a": [1, "two\nlines"]}, None]
     assert len(published) == 2
+
+
+class Indents(json.JSONEncoder):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "indent": 1})
+
+
+def test_what_an_encoder_writes_in_several_lines_is_one_interim_result(
+    messenger: UserMessenger, file: io.BytesIO
+) -> None:
+    messenger.publish({"a": [1, "two\nlines"]}, encoder=Indents)
+    assert [json.loads(line) for line in file.getvalue().splitlines()] == [{"a": [1, "two\nlines"]}]
 
 
 def test_an_interim_result_that_is_too_long_is_refused_and_not_half_written(
