@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from prefect_runtime.wire.models import DiscoveryDocument
 
 STOP_SECONDS = 15.0
+MAX_KEEP_DAYS = 36_500.0  # a century: from year 1 on there are days
+MAX_DELAY_SECONDS = 31_536_000  # a year
 
 DataDir = Annotated[
     Path | None, Parameter(help="The runtime's folder; the one that flows use by themselves if left out.")
@@ -74,9 +77,9 @@ def serve(
     same_user
         Run uploaded programs as root where this is root; else they get a user of their own.
     keep_days
-        Days after its end that a job is kept, with its log and result.
+        Days after its end that a job is kept, with its log and result; inf keeps it.
     keep_gigabytes
-        Size of all ended jobs together; beyond it the oldest are removed, those of the last hour never.
+        Size of all ended jobs together; beyond it the oldest are removed, those of the last hour never; inf: no limit.
     show_qiskit
         Print what users of qiskit-ibm-runtime have to set to get here.
     """
@@ -100,9 +103,17 @@ def serve(
         allow_hosts=tuple(allow_host or ()),
         limits=Limits(memory=None if program_memory is None else int(program_memory * 1024**3)),
         same_user=same_user,
-        keep=Keep(days=keep_days, gigabytes=keep_gigabytes),
+        keep=Keep(days=_days(keep_days), gigabytes=None if math.isinf(keep_gigabytes) else keep_gigabytes),
     )
     serve_runtime(settings, on_ready=_show_qiskit if show_qiskit else None)
+
+
+def _days(given: float) -> float | None:
+    if math.isinf(given):
+        return None
+    if given > MAX_KEEP_DAYS:
+        raise ConfigurationError(f"keep-days: at most {MAX_KEEP_DAYS:g}, or inf to keep every job.")
+    return given
 
 
 def _delays(given: list[str]) -> dict[str, float]:
@@ -115,8 +126,8 @@ def _delays(given: list[str]) -> dict[str, float]:
             seconds = float(number)
         except ValueError:
             seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(f"queue-delay: {text!r} is not BACKEND=SECONDS.")
+        if not 0 <= seconds <= MAX_DELAY_SECONDS:
+            raise ConfigurationError(f"queue-delay: {text!r} is not BACKEND=SECONDS, with {MAX_DELAY_SECONDS} at most.")
         delays[spec_of(name).name] = seconds
     return delays
 

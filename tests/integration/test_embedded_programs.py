@@ -268,9 +268,9 @@ def test_ready_is_said_once_requests_are_answered(serve: Callable[..., Served]) 
     assert served.ready_line == f"READY {served.found.url}\n"
 
 
-def serve_by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
+def serve_by_hand(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the command that a person types, and wait for its end."""
-    command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder)]
+    command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
@@ -288,6 +288,30 @@ def test_a_folder_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert str(tmp_path / "file") in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--keep-days", "1000000", "at most 36500, or inf"),
+        ("--queue-delay", "generic_5q=1e12", "with 31536000 at most"),
+        ("--queue-delay", "generic_5q=inf", "is not BACKEND=SECONDS"),
+    ],
+)
+def test_days_and_delays_that_no_calendar_has_are_refused(tmp_path: Path, option: str, value: str, said: str) -> None:
+    refused = serve_by_hand(tmp_path, option, value)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_what_is_kept_can_be_without_limit(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(tmp_path / "runtime")]
+    command += ["--keep-days", "inf", "--keep-gigabytes", "inf", "--idle-seconds", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0
+    assert "READY" in ended.stdout
+    assert "stumbled" not in ended.stderr
 
 
 def test_an_idle_runtime_ends_by_itself_and_a_busy_one_does_not(serve: Callable[..., Served], tmp_path: Path) -> None:
