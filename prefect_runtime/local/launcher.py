@@ -11,6 +11,7 @@ import resource
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -112,7 +113,7 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
         with _only_one(settings.data_dir) as lock, _listen(settings) as listening:
             wait_for_old_programs(settings.data_dir)
             _run(settings, listening, lock, on_ready)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({in_words(error)}).") from None
 
 

@@ -290,6 +290,28 @@ def test_a_folder_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_a_start_on_a_disk_that_does_not_take_a_jobs_end_fails_in_words_and_the_next_one_settles_it(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(slots=1)
+    with RuntimeService(served.credentials) as service:
+        job = service.run(
+            service.upload_program(HOLDS, {**METADATA, "name": "holds"}),
+            {"gate": str(tmp_path / "gate"), "pid_file": str(tmp_path / "pid")},
+        )
+        eventually((tmp_path / "pid").exists, what="the start of the job")
+    served.kill()
+    # No file may be larger than that: as little as the database needs to be opened, not enough for a change.
+    line = f"ulimit -f 32; exec {sys.executable} -m prefect_runtime.cli serve --data-dir {served.folder}"
+    refused = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+    assert refused.returncode == 1
+    assert f"data-dir: {served.folder} cannot be used" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    served.start()
+    with RuntimeService(served.credentials) as service:
+        assert "restarted" in (service.job(job.job_id()).error_message() or "")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
