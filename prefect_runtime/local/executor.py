@@ -91,7 +91,8 @@ class Executor:
         with ThreadPoolExecutor(len(self._threads)) as together:  # each may take seconds
             list(together.map(WorkerProcess.end, processes))
         for thread in self._threads:
-            thread.join(10)
+            if thread.is_alive():  # not where the start failed
+                thread.join(10)
         self._cells.remove()
 
     def folder(self, job_id: str) -> JobFolder:

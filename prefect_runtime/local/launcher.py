@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import importlib.metadata
 import os
 import resource
 import secrets
-import signal
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
-
-import uvicorn
+from typing import TextIO
 
 from prefect_runtime.local import access
 from prefect_runtime.local.app import MAX_PENDING, Runtime, create_app
@@ -32,6 +28,7 @@ from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.executor import Executor
 from prefect_runtime.local.recovery import recover, wait_for_old_programs
 from prefect_runtime.local.retention import Keep, Retention
+from prefect_runtime.local.serving import serve_app
 from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
 from prefect_runtime.local.tokens import LIFE_SECONDS
@@ -43,8 +40,6 @@ from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
 LOCK, DISCOVERY = "runtime.lock", "runtime.json"
 TAKEN_SECONDS = 1.0  # a client that looks whether somebody holds the lock, holds it for a moment
 ENDING_SECONDS = 30.0
-KEEP_ALIVE_SECONDS = 120
-"""How long an idle connection is kept: closed after uvicorn's five, it would meet a client's next request half-way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,112 +176,74 @@ def _run(
         instance=secrets.token_hex(8),
         protocol=PROTOCOL,
     )
-    bulletin = Bulletin()
-    store = Store(settings.data_dir / "runtime.sqlite", bulletin.post_status)
-    jobs_root = settings.data_dir / "jobs"
-    recover(store, jobs_root)
-    retention = Retention(store, jobs_root, settings.keep)
-    calibration = Calibration(settings.data_dir / "calibration")
-    delays = settings.delays
-    sessions = Sessions(store)
-
-    def before_each() -> None:
-        sessions.end_overdue()
-        retention.prune_if_due()
-
-    executor = Executor(
-        store,
-        jobs_root,
-        bulletin,
-        slots=settings.slots,
-        cells=Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user),
-        calibration=calibration,
-        delays=delays,
-        before_each=before_each,
-    )
-    runtime = Runtime(
-        store=store,
-        executor=executor,
-        bulletin=bulletin,
-        backends=BackendPages(calibration=calibration, store=store, delays=delays),
-        sessions=sessions,
-        calibration=calibration,
-        token=found.token,
-        hosts=access.known_hosts(settings.host, port, settings.allow_hosts),
-        by_address=settings.host not in access.LOOPBACK,
-        max_pending=settings.max_pending,
-        instance=found.instance,
-        token_seconds=settings.token_seconds,
-        usage_limit_seconds=settings.usage_limit_seconds,
-    )
-    discovery = settings.data_dir / DISCOVERY
     place = Place(
         lock=lock,
         lock_path=settings.data_dir / LOCK,
-        discovery=discovery,
-        write_discovery=lambda: _write(discovery, found.to_json()),
+        discovery=settings.data_dir / DISCOVERY,
+        write_discovery=lambda: _write(settings.data_dir / DISCOVERY, found.to_json()),
     )
 
-    refused: list[OSError] = []
-
-    def started() -> None:
-        try:
-            place.write_discovery()
-        except OSError as error:  # raised here, it would be uvicorn's
-            refused.append(error)
-            server.should_exit = True
-            return
+    def ready() -> None:
         print(f"READY {found.url}", flush=True)  # noqa: T201 - the line that whoever started us waits for
         if on_ready is not None:
             on_ready(found, settings.data_dir)
 
-    config = uvicorn.Config(
-        create_app(runtime, started),
-        log_level="warning",
-        access_log=False,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        ws="websockets-sansio",
-        ws_max_size=1024 * 1024,  # clients have nothing to say on a stream
-        timeout_graceful_shutdown=2,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-    server = _Server(config)
-    try:
-        asyncio.run(
-            _serve(server, listening, until_needless(runtime, place, settings.idle_seconds, clock=time.monotonic))
+    with _built(settings, found, port) as runtime:
+        try:
+            serve_app(
+                create_app(runtime, ready),
+                listening,
+                opened=place.write_discovery,
+                until=lambda: until_needless(runtime, place, settings.idle_seconds, clock=time.monotonic),
+                certificate=settings.tls_certificate,
+                key=settings.tls_key,
+            )
+        finally:
+            if place.is_ours():  # else it is another server's
+                place.discovery.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _built(settings: Settings, found: DiscoveryDocument, port: int) -> Iterator[Runtime]:
+    """Put together what the routes work with; when it is left, no process is left, and the database is closed."""
+    bulletin = Bulletin()
+    jobs_root = settings.data_dir / "jobs"
+    with contextlib.closing(Store(settings.data_dir / "runtime.sqlite", bulletin.post_status)) as store:
+        recover(store, jobs_root)
+        retention = Retention(store, jobs_root, settings.keep)
+        calibration = Calibration(settings.data_dir / "calibration")
+        sessions = Sessions(store)
+
+        def before_each() -> None:
+            sessions.end_overdue()
+            retention.prune_if_due()
+
+        executor = Executor(
+            store,
+            jobs_root,
+            bulletin,
+            slots=settings.slots,
+            cells=Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user),
+            calibration=calibration,
+            delays=settings.delays,
+            before_each=before_each,
         )
-    finally:
-        if place.is_ours():  # else it is another server's
-            discovery.unlink(missing_ok=True)
-        executor.close()
-        store.close()
-    if refused:
-        raise refused[0]
-
-
-class _Server(uvicorn.Server):
-    """Ends on a signal by returning; uvicorn's own would raise the signal again, and we would not get to clean up."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take SIGTERM and Ctrl-C as the wish to stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, setattr, self, "should_exit", True)
-        yield
-
-
-async def _serve(server: uvicorn.Server, listening: socket.socket, needless: Coroutine[Any, Any, None]) -> None:
-    async def stop_then() -> None:
-        await needless
-        server.should_exit = True
-
-    watch = asyncio.create_task(stop_then())
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        watch.cancel()
+        with contextlib.closing(executor):
+            yield Runtime(
+                store=store,
+                executor=executor,
+                bulletin=bulletin,
+                backends=BackendPages(calibration=calibration, store=store, delays=settings.delays),
+                sessions=sessions,
+                calibration=calibration,
+                token=found.token,
+                hosts=access.known_hosts(settings.host, port, settings.allow_hosts),
+                by_address=settings.host not in access.LOOPBACK,
+                max_pending=settings.max_pending,
+                instance=found.instance,
+                token_seconds=settings.token_seconds,
+                usage_limit_seconds=settings.usage_limit_seconds,
+            )
 
 
 def _token(data_dir: Path) -> str:

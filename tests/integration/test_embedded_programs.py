@@ -290,6 +290,15 @@ def test_a_folder_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_a_discovery_file_that_cannot_be_written_is_said_in_words_and_nothing_is_served(tmp_path: Path) -> None:
+    (tmp_path / "runtime.tmp").mkdir()  # where it is written first
+    refused = serve_by_hand(tmp_path)
+    assert refused.returncode == 1
+    assert f"data-dir: {tmp_path} cannot be used" in refused.stderr
+    assert "READY" not in refused.stdout
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_start_on_a_disk_that_does_not_take_a_jobs_end_fails_in_words_and_the_next_one_settles_it(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
