@@ -124,7 +124,7 @@ class JobFolder:
             with self.log.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(min(start, size))
-                return file.read(LOG_BYTES_IN_ANSWER), size
+                return file.read(max(0, min(LOG_BYTES_IN_ANSWER, size - start))), size  # it may grow meanwhile
         except FileNotFoundError:
             return b"", 0
 

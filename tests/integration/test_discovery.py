@@ -279,10 +279,10 @@ def test_stopped_means_that_its_programs_are_ended_and_that_another_can_start(ho
             service.run(stubborn, {"pid_file": str(file)})
         for file in files:
             eventually(file.exists, seconds=30, what="the start of a program")
-    pids = [running(home).pid, *(int(pid) for file in files for pid in file.read_text().split())]
+    server, programs = running(home).pid, [int(pid) for file in files for pid in file.read_text().split()]
     assert cli("stop").returncode == 0
-    eventually(lambda: not alive(pids), seconds=0.5, what="the end of the server and all programs")
-    assert discovery.find_or_start(home).pid not in pids
+    assert alive(programs) == []
+    assert discovery.find_or_start(home).pid != server
 
 
 def test_a_start_while_the_one_before_is_still_ending_waits_for_that(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import resource
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,3 +86,25 @@ def test_a_result_that_a_program_took_away_is_not_finished(folder: JobFolder) ->
     with pytest.raises(FileNotFoundError):
         folder.finish_result("")
     assert list(folder.path.iterdir()) == []
+
+
+def test_a_part_of_a_log_that_grows_ends_where_its_size_says(folder: JobFolder) -> None:
+    over = threading.Event()
+
+    def grow() -> None:
+        with folder.log.open("ab", buffering=0) as log:
+            while not over.is_set():
+                log.write(b"x" * 100)
+
+    folder.log.touch()
+    growing = threading.Thread(target=grow)
+    growing.start()
+    try:
+        for _ in range(2_000):
+            start = max(0, folder.log.stat().st_size - 50)
+            part, size = folder.read_log_from(start)
+            assert start + len(part) == size
+    finally:
+        over.set()
+        growing.join(10)
+    assert folder.read_log_from(folder.log.stat().st_size + 5)[0] == b""
