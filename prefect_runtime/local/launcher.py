@@ -209,14 +209,15 @@ def _built(settings: Settings, found: DiscoveryDocument, port: int) -> Iterator[
     bulletin = Bulletin()
     jobs_root = settings.data_dir / "jobs"
     with contextlib.closing(Store(settings.data_dir / "runtime.sqlite", bulletin.post_status)) as store:
-        recover(store, jobs_root)
+        recovery = recover(store, jobs_root)
         retention = Retention(store, jobs_root, settings.keep)
         calibration = Calibration(settings.data_dir / "calibration")
         sessions = Sessions(store)
 
         def before_each() -> None:
             sessions.end_overdue()
-            retention.prune_if_due()
+            retention.prune_if_due()  # first, because it may make room
+            recovery.settle()
 
         executor = Executor(
             store,

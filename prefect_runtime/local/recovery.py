@@ -10,11 +10,14 @@ program may where its metadata says so (``"restartable": true`` in its spec).
 from __future__ import annotations
 
 import fcntl
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
+from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.files import JobFolder
-from prefect_runtime.local.store import COMPLETED, FAILED, QUEUED, Job, Store
+from prefect_runtime.local.store import COMPLETED, FAILED, QUEUED, RUNNING, Job, Store
 from prefect_runtime.local.worker import BUILT_IN
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.logs import get_logger
@@ -47,14 +50,56 @@ def wait_for_old_programs(data_dir: Path) -> None:
                 time.sleep(0.02)
 
 
-def recover(store: Store, jobs_root: Path) -> None:
-    """Settle what was running, and remove the folders of jobs that are not there any more."""
-    for job in store.running():
-        _settle(store, job, JobFolder(jobs_root / job.id))
+class Recovery:
+    """Settles the jobs that were running: at the start or, where the disk does not take that, later.
+
+    Until then they stay Running, and all else that is on the disk can be read.
+
+    Args:
+        store: The jobs.
+        jobs_root: Folder with one folder a job.
+    """
+
+    def __init__(self, store: Store, jobs_root: Path) -> None:
+        self._store = store
+        self._root = jobs_root
+        self._left = store.running()
+        self._one_at_a_time = threading.Lock()
+
+    def settle(self) -> None:
+        """Settle what is left. Callable from any thread.
+
+        Raises:
+            sqlite3.Error: The disk does not take it.
+        """
+        if not self._left or not self._one_at_a_time.acquire(blocking=False):
+            return
+        try:
+            while self._left:
+                now = self._store.job(self._left[0].id)
+                if now is not None and now.status == RUNNING:  # not cancelled meanwhile
+                    _settle(self._store, now, JobFolder(self._root / now.id))
+                del self._left[0]
+        finally:
+            self._one_at_a_time.release()
+
+
+def recover(store: Store, jobs_root: Path) -> Recovery:
+    """Settle what was running, and remove the folders of jobs that are not there any more.
+
+    Returns:
+        What settles the rest, where the disk does not take it all.
+    """
+    recovery = Recovery(store, jobs_root)
+    try:
+        recovery.settle()
+    except sqlite3.Error as error:
+        _log.error("the disk fails (%s): jobs that were running stay so until it takes their end", in_words(error))
     for path in jobs_root.glob("*"):
         if store.job(path.name) is None:
             _log.info("job %s: is not there any more; its folder is removed", path.name)
             JobFolder(path).remove()
+    return recovery
 
 
 def _settle(store: Store, job: Job, folder: JobFolder) -> None:

@@ -16,8 +16,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
+from prefect_runtime.client import Credentials, JobStatus, RuntimeJob, RuntimeService
 from prefect_runtime.wire.errors import RuntimeJobFailureError, RuntimeJobMaxTimeoutError
+from prefect_runtime.wire.models import DiscoveryDocument
 
 from .programs import ECHO, ENVIRONMENT, HOLDS, STUBBORN, that_does
 from .support import Served, alive, elapsed, eventually
@@ -268,6 +269,12 @@ def test_ready_is_said_once_requests_are_answered(serve: Callable[..., Served]) 
     assert served.ready_line == f"READY {served.found.url}\n"
 
 
+def discovered(folder: Path) -> Credentials:
+    """Credentials for the runtime that serves a folder."""
+    found = DiscoveryDocument.parse((folder / "runtime.json").read_text())
+    return Credentials(channel="local", url=found.url, token=found.token)
+
+
 def serve_by_hand(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the command that a person types, and wait for its end."""
     command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder), *options]
@@ -299,26 +306,35 @@ def test_a_discovery_file_that_cannot_be_written_is_said_in_words_and_nothing_is
     assert "Traceback" not in refused.stderr
 
 
-def test_a_start_on_a_disk_that_does_not_take_a_jobs_end_fails_in_words_and_the_next_one_settles_it(
+def test_on_a_disk_that_takes_nothing_results_can_be_read_and_what_was_running_is_settled_once_it_does(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     served = serve(slots=1)
     with RuntimeService(served.credentials) as service:
-        job = service.run(
-            service.upload_program(HOLDS, {**METADATA, "name": "holds"}),
-            {"gate": str(tmp_path / "gate"), "pid_file": str(tmp_path / "pid")},
-        )
+        echo, holds = (service.upload_program(text, {**METADATA, "name": f"{uuid4()}"}) for text in (ECHO, HOLDS))
+        done = service.run(echo, {"value": 5})
+        done.wait_for_final_state(timeout=30)
+        job = service.run(holds, {"gate": str(tmp_path / "gate"), "pid_file": str(tmp_path / "pid")})
         eventually((tmp_path / "pid").exists, what="the start of the job")
     served.kill()
-    # No file may be larger than that: as little as the database needs to be opened, not enough for a change.
-    line = f"ulimit -f 32; exec {sys.executable} -m prefect_runtime.cli serve --data-dir {served.folder}"
-    refused = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=False)
-    assert refused.returncode == 1
-    assert f"data-dir: {served.folder} cannot be used" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    served.start()
-    with RuntimeService(served.credentials) as service:
-        assert "restarted" in (service.job(job.job_id()).error_message() or "")
+    # No file may be larger: enough for the database to be opened and the server to be found, not for a change.
+    line = f"ulimit -S -f 32; exec {sys.executable} -m prefect_runtime.cli serve --data-dir {served.folder} --slots 1"
+    with subprocess.Popen(["bash", "-c", line], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("READY")
+            credentials = discovered(served.folder)
+            with RuntimeService(credentials) as service:
+                assert service.job(done.job_id()).result(timeout=10) == 5
+                waiting = service.job(job.job_id())
+                assert waiting.status() is JobStatus.RUNNING
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                eventually(lambda: waiting.status() is JobStatus.ERROR, what="the end of the job")
+                assert "restarted" in (waiting.error_message() or "")
+                assert service.run(echo, {"value": 6}).result(timeout=30) == 6
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize(
