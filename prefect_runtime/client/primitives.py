@@ -153,8 +153,11 @@ class Preparation:
 
     @property
     def _precision(self) -> float | None:
-        """The precision of PUBs that do not say; None, as IBM's client sends it, leaves it to the options' shots."""
-        if self._options.get("default_shots") and not self._options.get("default_precision"):
+        """The precision of PUBs that do not say; None leaves it to the options' shots.
+
+        Source: `EstimatorOptions`, qiskit-ibm-runtime 0.51: ``default_shots`` wins over ``default_precision``.
+        """
+        if self._options.get("default_shots"):
             return None
         return self._options.get("default_precision") or DEFAULT_PRECISION
 

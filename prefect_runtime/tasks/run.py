@@ -210,6 +210,8 @@ def primitive_inputs(
         if isinstance(default, bool) or not isinstance(default, int | float) or default <= 0:
             raise ConfigurationError(f"{default_name.removeprefix('default_')}: must be more than 0; got {default!r}.")
         chosen[default_name] = default
+        if default_name == "default_precision":
+            chosen.pop("default_shots", None)  # which would win: what is said in the call counts
     return {"pubs": pubs, "options": chosen}
 
 

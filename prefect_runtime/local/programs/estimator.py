@@ -65,7 +65,7 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
 
 
 def _precision(options: Mapping[str, Any]) -> float:
-    if "default_precision" not in options and "default_shots" in options:
+    if options.get("default_shots"):  # wins, as with IBM's client 0.51
         return 1 / math.sqrt(int(options["default_shots"]))
     return float(options.get("default_precision", DEFAULT_PRECISION))
 

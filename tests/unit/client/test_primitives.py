@@ -200,7 +200,7 @@ def test_circuits_are_sent_as_text_to_programs_that_are_to_load_no_qiskit() -> N
         ({}, 1 / 64),
         ({"default_precision": 0.25}, 0.25),
         ({"default_shots": 100_000}, None),
-        ({"default_shots": 100_000, "default_precision": 0.25}, 0.25),
+        ({"default_shots": 100_000, "default_precision": 0.25}, None),
     ],
     ids=str,
 )

@@ -158,6 +158,7 @@ def test_precision_comes_from_the_pub_then_the_options_then_qiskits_default():
 
     assert asked([[*pub, 0.1], pub], {"default_precision": 0.2}) == [0.1, 0.2]
     assert asked([pub], {"default_shots": 100}) == [0.1]
+    assert asked([pub], {"default_shots": 100, "default_precision": 0.2}) == [0.1]
     assert asked([pub]) == [1 / 64]
 
 

@@ -1,0 +1,24 @@
+"""What the tasks make of a primitive's arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefect_runtime.tasks.run import primitive_inputs
+from prefect_runtime.wire.errors import ConfigurationError
+
+
+def test_the_precision_of_a_call_counts_although_its_options_name_shots() -> None:
+    inputs = primitive_inputs(["pub"], {"default_shots": 1000, "seed": 1}, "default_precision", 0.1)
+    assert inputs == {"pubs": ["pub"], "options": {"default_precision": 0.1, "seed": 1}}
+
+
+def test_without_one_the_options_stay_as_they_are() -> None:
+    options = {"default_shots": 1000}
+    assert primitive_inputs(["pub"], options, "default_precision", None)["options"] == options
+
+
+@pytest.mark.parametrize("shots", [0, -1, True, "many"])
+def test_what_is_no_number_of_shots_is_refused_by_name(shots: object) -> None:
+    with pytest.raises(ConfigurationError, match="shots: must be more than 0"):
+        primitive_inputs(["pub"], None, "default_shots", shots)  # type: ignore[arg-type]
