@@ -26,6 +26,9 @@ from prefect_runtime.local.worker import Order, Report
 TERM_GRACE_SECONDS = 0.5
 """Between SIGTERM and SIGKILL: a cancel has to be through within 2 s, the kill of the whole tree included."""
 
+TAKE_SECONDS = 60.0
+"""For an idle process to say that it has a job: milliseconds, but on a machine that swaps."""
+
 LOOK_SECONDS = 1.0
 """Between two looks at what a program does to its folder."""
 
@@ -112,16 +115,18 @@ class WorkerProcess:
         self._ending = threading.Lock()
 
     def take(self, order: Order) -> bool:
-        """Give it a job; False where the process is gone, so that nothing of the job has run."""
+        """Give it a job; False where it is gone, or silent, so that once it is ended nothing of the job has run."""
         self._uid = order.cell.uid if order.cell else None
         try:
             self._pipe.send(order)
-            while True:
-                report = self._report(None)  # what is sent to a process that just died is lost without an error
-                if report is not None and report.kind == "started":
+            until = time.monotonic() + TAKE_SECONDS
+            # What is sent to a process that has just died is lost without an error: only its word counts.
+            while (report := self._report(until)) is not None:
+                if report.kind == "started":
                     return True
         except (EOFError, OSError, ValueError):
-            return False
+            pass
+        return False
 
     def watch(
         self,
@@ -165,7 +170,7 @@ class WorkerProcess:
             pass
         return self.death()
 
-    def _report(self, until: float | None) -> Report | None:
+    def _report(self, until: float) -> Report | None:
         """Return its next report; None if none has come by then.
 
         Raises:
@@ -173,8 +178,8 @@ class WorkerProcess:
             ValueError: What has come is no report.
         """
         while (data := self._inbox.next()) is None:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
+            left = until - time.monotonic()
+            if left <= 0:
                 return None
             news = wait([self._pipe, self._process.sentinel], left)
             if self._pipe in news:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -130,3 +132,26 @@ def test_a_job_whose_process_was_being_made_when_the_server_ended_runs_once_it_i
     with RuntimeService(single.credentials) as service:
         assert service.job(job.job_id()).result(timeout=60) == "done"
     assert mark.read_text() == "ran "
+
+
+SILENT = """
+import os, signal, sys
+from pathlib import Path
+from prefect_runtime.local import process
+from prefect_runtime.local.worker import Order
+if __name__ == "__main__":
+    process.TAKE_SECONDS = 0.5
+    worker = process.WorkerProcess()
+    os.kill(worker._pid, signal.SIGSTOP)
+    folder = Path(sys.argv[1])
+    order = Order(folder=folder, program_id="sampler", backend="b", calibration=0, log_level="INFO", params="{}")
+    print(worker.take(order))
+    worker.end()
+"""
+
+
+def test_a_process_that_does_not_say_that_it_has_a_job_does_not_have_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SILENT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
+    assert not list(tmp_path.iterdir())
