@@ -246,6 +246,8 @@ def test_who_comes_later_and_is_told_does_not_lengthen_the_pause_of_who_waits(cl
         thread.start()
     clock.join(threads)
     assert asked[0] >= 120
+    monitor.close()
+    assert no_watcher_is_left()
 
 
 # When there are no more threads, or the watcher's own ends
