@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-LIBRARIES = ["-c", "import requests, rich.console, cyclopts"]
+LIBRARIES = ["-c", "import requests, websocket, tenacity, rich.console, cyclopts"]  # what `jobs` needs of them
 ROUNDS, MOST_ROUNDS = 3, 12
 MOST = 2.0
 HEAVY = ("prefect", "qiskit", "qiskit_aer", "numpy", "fastapi", "uvicorn", "prefect_runtime.local", "rich.markdown")
@@ -47,7 +47,7 @@ def test_a_command_starts_in_at_most_twice_the_time_of_its_libraries(
             started.append(seconds(ours))
         ratio = min(started) / min(alone)
     report(
-        f"start: {command} {1000 * min(started):.0f} ms, requests+rich+cyclopts {1000 * min(alone):.0f} ms, "
+        f"start: {command} {1000 * min(started):.0f} ms, its libraries {1000 * min(alone):.0f} ms, "
         f"ratio {ratio:.2f} (at most {MOST})"
     )
     assert ratio <= MOST
