@@ -17,11 +17,12 @@ from prefect.logging import get_run_logger
 
 from prefect_runtime.artifacts import says_final
 from prefect_runtime.card_writer import Place, patch_card
-from prefect_runtime.cards import Memory, owner_fields, read_cards, record_of, to_card
+from prefect_runtime.cards import owner_fields, read_cards, record_of, to_card
 from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.settling import conflict
 from prefect_runtime.execution import Execution
+from prefect_runtime.memory import Memory
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.errors import ConnectFailedError
 

@@ -7,79 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 
 from prefect_runtime.artifacts import render_card, split_result
-from prefect_runtime.card_writer import CardWriter, Place, Write, write_card
+from prefect_runtime.card_writer import Place, Write, write_card
 from prefect_runtime.client.request import Card
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere, root_of
+from prefect_runtime.memory import Known, Memory
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.models import KEY_PREFIX, JobDocument
 from prefect_runtime.wire.redaction import clean
 
-MOST_REMEMBERED = 1000
 ACKNOWLEDGED_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds
-_WRITER = "card writer"
 NO_FLOW_RUN = "none:0:0"
 """Stands for the execution when a failure was delivered outside of any flow run."""
 
 REASON_CHARACTERS = 400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """A card that this process has written or read.
-
-    Attributes:
-        place: Its artifact.
-        fields: Its record.
-        shown: What it shows besides that, and is no part of the record.
-        result: The section on the result.
-    """
-
-    place: Place
-    fields: Mapping[str, str]
-    shown: Mapping[str, str] = field(default_factory=dict)
-    result: str = ""
-
-
-class Memory:
-    """The cards this process knows and those it is about to write, kept with the account; the oldest are forgotten."""
-
-    def __init__(self, entries: dict[str, object]) -> None:
-        self._entries = entries
-        writer = entries.setdefault(_WRITER, CardWriter())
-        assert isinstance(writer, CardWriter)  # noqa: S101 - nobody else uses that name
-        self.writer = writer
-
-    def get(self, key: str) -> Known | None:
-        """Return what is known of a request's card."""
-        known = self._entries.get(key)
-        return known if isinstance(known, Known) else None
-
-    def put(self, key: str, known: Known) -> None:
-        """Remember a card."""
-        self._put(key, known)
-
-    def first_free(self, chain: str, first_key: str) -> int:
-        """Return the number below which tasks of this process have all numbers of equal requests of an execution."""
-        number = self._entries.get(f"{chain} {first_key}")
-        return number if isinstance(number, int) else 0
-
-    def took(self, chain: str, first_key: str, number: int) -> None:
-        """Remember that a number is taken; only a start for the next search, which counts on nothing."""
-        if number == self.first_free(chain, first_key):
-            self._put(f"{chain} {first_key}", number + 1)
-
-    def _put(self, key: str, value: object) -> None:
-        self._entries[key] = value
-        while len(self._entries) > MOST_REMEMBERED:
-            oldest = next((name for name in list(self._entries) if name != _WRITER), "")
-            self._entries.pop(oldest, None)  # other threads do the same
 
 
 def read_all_cards(client: SyncPrefectClient, keys: list[str]) -> list[Artifact]:

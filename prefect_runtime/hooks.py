@@ -24,13 +24,14 @@ from prefect.logging.loggers import flow_run_logger
 
 from prefect_runtime import cards
 from prefect_runtime.blocks.credentials import load_credentials
-from prefect_runtime.cards import Memory, record_of
+from prefect_runtime.cards import record_of
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.discovery import find
 from prefect_runtime.client.duplicates import tagged
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
 from prefect_runtime.flow_watch import each_at_once
+from prefect_runtime.memory import Memory
 from prefect_runtime.orphans import heir_of, is_to_be_kept
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.session_cards import close_left, open_sessions

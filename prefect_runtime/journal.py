@@ -22,8 +22,6 @@ from prefect_runtime.artifacts import render_card
 from prefect_runtime.card_search import CardSearch
 from prefect_runtime.card_writer import Place, Write, write_card
 from prefect_runtime.cards import (
-    Known,
-    Memory,
     owner_fields,
     read_all_cards,
     record_of,
@@ -32,6 +30,7 @@ from prefect_runtime.cards import (
 from prefect_runtime.claims import Claims
 from prefect_runtime.client.request import Card, Journal, NoJournal
 from prefect_runtime.execution import Execution, current_execution, is_elsewhere
+from prefect_runtime.memory import Known, Memory
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.errors import SubmissionUnknownError
 from prefect_runtime.wire.logs import get_logger

@@ -84,7 +84,8 @@ def reap(
 def _deal_with(name: str, table: Table, ends: Ends, *, cancel: bool, adopt: bool) -> int:
     """Put the orphans of an account into the table and do with them what was said; return how often that failed."""
     from prefect_runtime.blocks.credentials import load_credentials
-    from prefect_runtime.cards import Memory, note_job
+    from prefect_runtime.cards import note_job
+    from prefect_runtime.memory import Memory
     from prefect_runtime.prefect_api import prefect_client
     from prefect_runtime.wire.errors import QiskitRuntimeError
 

@@ -11,9 +11,9 @@ from prefect.runtime import flow_run as current_flow_run
 
 from prefect_runtime import cards, events, journal
 from prefect_runtime.artifacts import render_changes
-from prefect_runtime.cards import Memory
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
+from prefect_runtime.memory import Memory
 from prefect_runtime.result_page import render_result
 from prefect_runtime.tasks.names import remember
 from prefect_runtime.wire.errors import QiskitRuntimeError
@@ -55,25 +55,23 @@ def note(
 
 def heard(service: RuntimeService, document: JobDocument) -> dict[str, datetime]:
     """Note when a job's status was first seen, with an event for what is new; return all that was seen of it here."""
-    seen = service.memory.setdefault(f"seen {document.id}", {})
-    assert isinstance(seen, dict)  # noqa: S101 - nobody else uses that name
+    seen = Memory(service.memory).job(document.id)
     word = document.status.name if document.status else document.word
-    if word not in seen:
+    if word not in seen.words:
         remember(document.id, document.backend)
-        seen[word] = datetime.now(UTC)
+        seen.words[word] = datetime.now(UTC)
         flow_run_id = current_flow_run.id
         if document.is_final:
-            service.memory[f"final {document.id}"] = document
+            seen.final = document
             events.tell_end(document, flow_run_id=flow_run_id)
         elif document.status is JobStatus.RUNNING:
             events.tell("running", document, flow_run_id=flow_run_id)
-    return seen
+    return seen.words
 
 
 def handle_of(service: RuntimeService, job_id: str) -> RuntimeJob:
     """Return a job to wait for or to fetch from; what a task of this process has seen final is not asked for again."""
-    known = service.memory.get(f"final {job_id}")
-    return service.handle(job_id, known=known if isinstance(known, JobDocument) else None)
+    return service.handle(job_id, known=Memory(service.memory).job(job_id).final)
 
 
 def _summary(log: str) -> str:
@@ -96,9 +94,9 @@ def _with_charge(service: RuntimeService, document: JobDocument) -> JobDocument:
         except QiskitRuntimeError:  # a price that is not known must not cost the card its result
             return document
         document = replace(document, usage_seconds=charged)
-    said = f"charged {document.id}"
-    if document.usage_seconds is not None and said not in service.memory:
-        service.memory[said] = True
+    seen = Memory(service.memory).job(document.id)
+    if document.usage_seconds is not None and not seen.charge_said:
+        seen.charge_said = True
         get_run_logger().info("Job %s: charged %.1f s of QPU time", document.id, document.usage_seconds)
     return document
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.log_tail import LogTail
+from prefect_runtime.memory import Memory
 from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.redaction import clean
@@ -48,13 +49,12 @@ class Relay:
         self._lock = threading.Lock()  # a wait and the task that fetches the log may meet
         self._begun = ""  # a line whose end has not come
         self._lines = self._characters = 0  # so far
+        self._followed = 0  # characters that the tail has given
 
     @classmethod
     def of(cls, service: RuntimeService, job_id: str) -> Relay:
         """Return the relay of a job in this process, with what it has relayed so far."""
-        relay = service.memory.setdefault(f"relay {job_id}", cls(service, job_id))
-        assert isinstance(relay, cls)  # noqa: S101 - nobody else uses that name
-        return relay
+        return Memory(service.memory).relay(job_id, lambda: cls(service, job_id))
 
     def more(self, logger: Logger) -> bool:
         """Relay the lines that are complete by now; True if there were any.
@@ -66,7 +66,9 @@ class Relay:
             before, not_all = self._lines, True
             while not_all:
                 text, not_all = self._tail.more()
-                self._take(text, logger)
+                ahead = max(0, self._characters - self._followed)  # who had the whole text was quicker
+                self._followed += len(text)
+                self._take(text[ahead:], logger)
             return self._lines > before
 
     def text(self, text: str, logger: Logger, *, whole: bool) -> None:

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime import journal
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials, name_of
-from prefect_runtime.cards import Memory
+from prefect_runtime.memory import Memory
 from prefect_runtime.tasks.cancellation import Submitting
 from prefect_runtime.tasks.names import about_program, remember
 from prefect_runtime.wire.errors import ConfigurationError

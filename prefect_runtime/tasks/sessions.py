@@ -10,11 +10,11 @@ from prefect.logging import get_run_logger
 
 from prefect_runtime import session_cards
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
-from prefect_runtime.cards import Memory
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.sessions import MODES, Mode, SessionDocument, check_max_ttl, open_session
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import current_execution
+from prefect_runtime.memory import Memory
 from prefect_runtime.pins import Pin, pin_key
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.session_cards import SESSION_PREFIX, account_of, open_or_find

@@ -16,11 +16,12 @@ from prefect.logging import disable_run_logger
 from prefect.states import Running
 
 from prefect_runtime import journal
-from prefect_runtime.cards import Memory, note_job, read_all_cards, record_of
+from prefect_runtime.cards import note_job, read_all_cards, record_of
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
 from prefect_runtime.journal import PrefectJournal
+from prefect_runtime.memory import Memory
 from prefect_runtime.wire.errors import SubmissionUnknownError
 from prefect_runtime.wire.models import JobDocument
 

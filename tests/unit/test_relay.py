@@ -59,6 +59,21 @@ def all_levels(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "a run")
 
 
+def test_who_follows_the_log_repeats_nothing_that_came_with_the_whole_text(
+    client: Client, service: Any, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.log = b"one\ntwo\n"
+    relay = Relay.of(service, "j")
+    relay.more(logger)
+    client.log += "thrée\nfour\n".encode()
+    relay.text(client.log.decode(), logger, whole=False)  # somebody fetches the log while it is followed
+    assert not relay.more(logger)
+    client.log += b"five\n"
+    assert relay.more(logger)
+    said = [record.getMessage().removeprefix("[job j] ") for record in caplog.records]
+    assert said == ["one", "two", "thrée", "four", "five"]
+
+
 def test_each_line_comes_once_in_order_whoever_reads_and_however_it_is_cut(
     client: Client, service: Any, logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
