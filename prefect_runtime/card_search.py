@@ -44,6 +44,7 @@ class CardSearch:
         claims: The request's; held when a card was found that has no job yet.
         writer: Who writes on the card from then on.
         let_go: Removes the claims.
+        go_on: Called while somebody else's claim is waited for; raises when that is to end.
 
     Attributes:
         chain: The execution, as numbers of equal requests are remembered by.
@@ -52,13 +53,21 @@ class CardSearch:
     """
 
     def __init__(
-        self, execution: Execution, memory: Memory, claims: Claims, writer: str, let_go: Callable[[], None]
+        self,
+        execution: Execution,
+        memory: Memory,
+        claims: Claims,
+        writer: str,
+        *,
+        let_go: Callable[[], None],
+        go_on: Callable[[], None],
     ) -> None:
         self._execution = execution
         self._memory = memory
         self._claims = claims
         self._writer = writer
         self._let_go = let_go
+        self._go_on = go_on
         self.chain = execution.chain
         self.first_key = ""
         self.place: Place | None = None
@@ -106,7 +115,7 @@ class CardSearch:
         while (rival := self._claims.take(client, blank.key)) is not None:
             if rival and record_of(read_cards(client, [blank.key]).get(blank.key)).get("job_id"):
                 return  # the card speaks, whoever has forgotten to take his claim away
-            time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
+            self._pause(rival)
 
     def _take_numbered(
         self, client: SyncPrefectClient, blanks: Sequence[Card], card_of: CardOf
@@ -123,7 +132,7 @@ class CardSearch:
                 written = read_cards(client, keys)
                 if not self._execution.is_mine(record_of(written.get(blank.key)).get("claim", "")):
                     return None, written  # the rival has it, or somebody else
-            time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
+            self._pause(rival)
         written = read_cards(client, keys)
         artifact = written.get(blank.key)
         if artifact is None:
@@ -135,6 +144,10 @@ class CardSearch:
             self._let_go()
             return self._take_numbered(client, [card_of(blank.occurrence, blank.generation + 1)], card_of)
         return self._adopt(client, artifact, blank), written
+
+    def _pause(self, rival: str) -> None:
+        self._go_on()
+        time.sleep(CLAIM_PAUSE_SECONDS if rival else 0)
 
     def _flush(self, blanks: Sequence[Card]) -> None:
         if not self._memory.writer.flush([one.key for one in blanks]):

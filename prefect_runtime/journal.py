@@ -53,7 +53,7 @@ def current_journal(memory: Memory, *, block_name: str = "", check: Callable[[],
     Args:
         memory: The cards this process knows.
         block_name: What another process can load the credentials by, for the card; empty if there is no such name.
-        check: Called before a request is sent; raises if it must not be.
+        check: Called before a request is sent, and while it waits for another; raises if it must not be.
     """
     with prefect_client() as client:
         execution = current_execution(client)
@@ -97,7 +97,9 @@ class PrefectJournal:
     def look_up(self, card_of: Callable[[int, int], Card], *, explicit: bool) -> Card:
         """Return this request's card: the one it has from an earlier execution or try, or a blank one, claimed."""
         self._explicit = explicit
-        search = CardSearch(self._execution, self._memory, self._claims, self._writer, self.abandon)
+        search = CardSearch(
+            self._execution, self._memory, self._claims, self._writer, let_go=self.abandon, go_on=self._check
+        )
         try:
             card = search.named(card_of) if explicit else search.numbered(card_of)
         except BaseException:

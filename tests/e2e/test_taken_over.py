@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.memory import Memory
-from prefect_runtime.wire.errors import SubmissionUnknownError
+from prefect_runtime.wire.errors import RuntimeInvalidStateError, SubmissionUnknownError
 from prefect_runtime.wire.models import JobDocument
 
 from .support import claims, written_down
@@ -314,3 +315,22 @@ def test_whoever_looks_at_a_failed_job_later_its_own_flow_run_was_told_and_gets_
     for told in (owner._execution.chain, "aaaaaaaaaaaa:1:15.0"):
         note_job(failed, Memory({}), delivered=True, delivered_to=told)
     assert journal_of("2:20.0").look_up(card_of, explicit=False).generation == 1
+
+
+def test_who_waits_for_somebody_elses_request_ends_with_its_cancelled_flow_run(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    looks: list[float] = []
+
+    def check() -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            raise RuntimeInvalidStateError("the flow run was cancelled")
+
+    first = journal_of("1:10.0")
+    card = first.look_up(card_of, explicit=True)
+    waiting = PrefectJournal(replace(first._execution, task_run_id=uuid4()), Memory({}), check=check)
+    with pytest.raises(RuntimeInvalidStateError):
+        waiting.look_up(card_of, explicit=True)
+    assert len(looks) == 3
+    assert len(claims_of(card)) == 1, "the other's claim stays"
