@@ -164,4 +164,4 @@ def _no_claims(flow_run_id: UUID) -> bool:
 
 def _job_id_on_card(flow_run_id: UUID) -> str:
     """Return the job's id, once it is there: the flow's process may write it after the final state."""
-    return str(card_fields(flow_run_id).get("job_id", ""))
+    return str(card_fields(flow_run_id).get("job_id", "")) if cards(flow_run_id) else ""
