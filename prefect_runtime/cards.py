@@ -119,12 +119,16 @@ def note_job(
         return None
     with prefect_client() as client:
         to_record = delivered or kept
-        known = _read_acknowledged(client, key, memory) if to_record else memory.get(key) or _read_known(client, key)
+        # Its writing down may have failed: what this process knows makes the card anew then.
+        written = _read_acknowledged(client, key, memory) if to_record else None
+        known = written or memory.get(key) or _read_known(client, key)
         if known is None or known.fields.get("job_id", document.id) != document.id:
             return None  # no card, or a duplicate's document: the card is another job's
         known = replace(known, shown={**known.shown, **(shown or {})})
         fields = {**known.fields, **known.shown, **_job_fields(document, secrets)}
         body: dict[str, object] = {"data": render_card(fields, result or known.result)}
+        if known.place.artifact_id is None:
+            body["metadata_"] = dict(known.fields)  # whoever makes the card makes it whole
         if to_record:
             added = (
                 _delivered(known.fields, delivered_to or _current_chain(client)) if delivered else {"on_cancel": "keep"}

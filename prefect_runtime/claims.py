@@ -97,16 +97,23 @@ class Claims:
         """True if somebody has taken us for dead, and is at work on the request."""
         return bool(self._successor) and client.read_variable_by_name(self._successor) is not None
 
-    def _is_dead(self, client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
-        """True if nobody will act on a claim any more."""
-        if self._execution.succeeds(str(claim.get("claim"))):
-            return True
+    def is_over(self, client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
+        """True if what has been claimed belongs to another flow run, and that one is final or gone."""
+        return claim.get("root_run") != self._execution.root_run_id and self._is_final(client, claim)
+
+    @staticmethod
+    def _is_final(client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
         try:
             flow_run = client.read_flow_run(UUID(str(claim.get("root_run"))))
         except (ObjectNotFound, ValueError):
             return True
-        ours = str(flow_run.id) == self._execution.root_run_id  # then final only means that its body has returned
-        if flow_run.state is None or (flow_run.state.is_final() and not ours):
+        return flow_run.state is None or flow_run.state.is_final()
+
+    def _is_dead(self, client: SyncPrefectClient, claim: Mapping[str, Any]) -> bool:
+        """True if nobody will act on a claim any more."""
+        if self._execution.succeeds(str(claim.get("claim"))):
+            return True
+        if self.is_over(client, claim):  # that ours is final would only mean that its body has returned
             return True
         return time.time() - float(claim.get("at") or 0) > LONGEST_CLAIM_SECONDS
 

@@ -239,7 +239,8 @@ class FlowWatches:
                     watch.failed = 0
                 except Exception as error:  # noqa: BLE001 - Prefect's API may be away; whatever it is, jobs go on
                     watch.failed += 1  # a locked SQLite answers 503 in a moment, and is free in the next
-                    pause = min(LOOK_SECONDS, FIRST_PAUSE_AFTER_FAILURE * 2 ** (watch.failed - 1))
+                    doublings = min(watch.failed - 1, 10)  # after days of failures the power would be no float any more
+                    pause = min(LOOK_SECONDS, FIRST_PAUSE_AFTER_FAILURE * 2**doublings)
                     _log.info("flow run %s: its state is not known now (%s)", watch.flow_run_id, type(error).__name__)
                 with self._changed:
                     if not watch.failed:  # who waits for a look's answer has not had one

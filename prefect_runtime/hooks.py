@@ -32,7 +32,7 @@ from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.execution import lineage_of
 from prefect_runtime.flow_watch import each_at_once
 from prefect_runtime.memory import Memory
-from prefect_runtime.orphans import heir_of, is_to_be_kept
+from prefect_runtime.orphans import heirs_of, is_to_be_kept, key_of, own_records
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.session_cards import close_left, open_sessions
 from prefect_runtime.tasks.cancellation import cancel_and_read_back, has_failed
@@ -72,7 +72,7 @@ def cancel_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
             try:
                 with load_credentials(name).get_client() as service:
                     whole_run = root.id == flow_run.id
-                    _Cancelling(service, str(root.id), own, logger, everything=whole_run).run()
+                    _Cancelling(service, str(root.id), own, records, logger, everything=whole_run).run()
                     if whole_run:
                         _close_sessions(client, service, root.id, logger)
             except QiskitRuntimeError as error:
@@ -144,13 +144,15 @@ class _Cancelling:
     Attributes:
         service: The account.
         root_run_id: The outermost flow run, whose id all jobs carry.
-        records: Of the cards of the flow runs that are concerned.
+        own: Records of the account's cards of the flow runs that are concerned.
+        records: Of all their cards, whichever block they name: two blocks may be of the same server.
         logger: Of the flow run.
         everything: The outermost flow run itself is concerned.
     """
 
     service: RuntimeService
     root_run_id: str
+    own: Sequence[Mapping[str, str]]
     records: Sequence[Mapping[str, str]]
     logger: Logger
     everything: bool = False
@@ -161,11 +163,10 @@ class _Cancelling:
 
     def _unfinished(self) -> list[JobDocument]:
         """Return the jobs to cancel: those of the cards, and those that carry the tag, whose id no card has yet."""
-        by_key = {record["key"]: record for record in self.records}
-        own_tag = f"{RUN_TAG_PREFIX}{self.root_run_id}"
-        carrying = list(tagged(self.service.client, own_tag))
-        found = {job.id: job for job in carrying if self.everything or _key_of(job) in by_key}
-        for job_id in {record["job_id"] for record in self.records if record.get("job_id")} - set(found):
+        keys = {record["key"] for record in self.own}
+        carrying = list(tagged(self.service.client, f"{RUN_TAG_PREFIX}{self.root_run_id}"))
+        found = {job.id: job for job in carrying if self.everything or key_of(job) in keys}
+        for job_id in {record["job_id"] for record in self.own if record.get("job_id")} - set(found):
             try:
                 found[job_id] = self.service.client.job(job_id)
             except RuntimeJobNotFound:
@@ -173,19 +174,18 @@ class _Cancelling:
             except QiskitRuntimeError as error:
                 self.logger.warning("Job %s: not known whether it goes on (%s)", job_id, error)
         unfinished = [job for job in found.values() if not job.is_final]
-        reasons = {job.id: self._reason_to_keep(job, by_key.get(_key_of(job), {})) for job in unfinished}
+        reasons = {job.id: self._reason_to_keep(job) for job in unfinished}
         for job_id, reason in sorted(reasons.items()):
             if reason:
                 self.logger.info("Job %s: goes on, %s", job_id, reason)
         return [job for job in unfinished if not reasons[job.id]]
 
-    def _reason_to_keep(self, job: JobDocument, record: Mapping[str, str]) -> str:
+    def _reason_to_keep(self, job: JobDocument) -> str:
         """Return why a job is to be left alone; empty if it is not."""
-        if record.get("job_id", job.id) != job.id:
-            return ""  # the card is another job's: this one is a duplicate
-        if is_to_be_kept(record):
+        records = own_records(job, self.records)
+        if is_to_be_kept(records):
             return "as its wait was told with on_cancel"
-        if heir_of(record, self.root_run_id) != self.root_run_id:
+        if self.root_run_id not in heirs_of(records, self.root_run_id):
             return "another flow run has asked for it since"
         return ""
 
@@ -198,8 +198,8 @@ class _Cancelling:
             )
             return
         self.logger.info("Job %s: its flow run is over, now %s", job.id, document.word)
-        record = next((record for record in self.records if record["key"] == _key_of(job)), {})
-        heard = record.get("claim", "").partition("|")[0]  # who runs the flow run again wants a new one
+        claims = [record["claim"] for record in own_records(job, self.records) if record.get("claim")]
+        heard = claims[0].partition("|")[0] if claims else ""  # who runs the flow run again wants a new one
         secrets = self.service.client.secrets
         try:
             cards.note_job(
@@ -211,7 +211,3 @@ class _Cancelling:
             )
         except Exception as error:  # noqa: BLE001 - the card is for people; the job is cancelled
             self.logger.warning("Job %s: its card could not be brought up to date (%s)", job.id, type(error).__name__)
-
-
-def _key_of(job: JobDocument) -> str:
-    return next((tag for tag in job.tags if tag.startswith(KEY_PREFIX)), "")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import Artifact
 from prefect.logging import get_run_logger
 
@@ -113,15 +114,15 @@ class PrefectJournal:
     def intend(self, card: Card, *, durably: bool = True) -> None:
         """Write the card, before anything is sent; or leave that to `acknowledge`, where nobody needs it before.
 
-        That is so where the runtime makes no second job of a key, and nobody else can be at work on the request: not
-        in the flow's own process, right after the claim, with a key that no other flow run has.
+        That is so where the runtime makes no second job of a key, and nobody else is there: in the flow's own process,
+        right after the claim, with a key that no other flow run has.
 
         Raises:
             SubmissionUnknownError: Another execution has taken us for dead and the request over; nothing is sent.
             RuntimeInvalidStateError: The flow run was cancelled; nothing is sent.
         """
         self._check()
-        if not durably and not self._has_card and not self._explicit and not self._may_have_been_succeeded():
+        if not durably and not self._has_card and self._is_surely_alone():
             return
         is_new = not self._has_card
         if not is_new:
@@ -133,6 +134,13 @@ class PrefectJournal:
             if is_new:
                 self._take_back(card)
             raise
+
+    def _is_surely_alone(self) -> bool:
+        """True if nobody needs the card before the job: no other flow run, no successor and no hook.
+
+        A hook finds the embedded runtime's jobs without a card, but learns a block's name from there alone.
+        """
+        return not self._explicit and self._block_name in ("", "local") and not self._may_have_been_succeeded()
 
     def _may_have_been_succeeded(self) -> bool:
         """True if somebody else may be at work on the request.
@@ -162,19 +170,21 @@ class PrefectJournal:
             return False
         with prefect_client() as client:
             overtaken = self._claims.is_succeeded(client) or any(
-                self._is_a_successors(other) for other in read_all_cards(client, [card.key])
+                self._is_a_successors(client, other) for other in read_all_cards(client, [card.key])
             )
         if overtaken:
             self._claims.held.clear()
         return overtaken
 
-    def _is_a_successors(self, artifact: Artifact) -> bool:
-        """Tell whether somebody else wrote a card, and not one whom we have taken over ourselves."""
+    def _is_a_successors(self, client: SyncPrefectClient, artifact: Artifact) -> bool:
+        """Tell whether somebody else wrote a card who is at work: not one whom we, or his own end, have put out."""
         fields = record_of(artifact)
+        claim = fields.get("claim", "")
         if fields.get("writer") == self._writer:
             return False
-        own = self._place is not None and artifact.id == self._place.artifact_id
-        return own or not self._execution.succeeds(fields.get("claim", ""))
+        if self._place is not None and artifact.id == self._place.artifact_id:
+            return True
+        return bool(claim) and not self._execution.succeeds(claim) and not self._claims.is_over(client, fields)
 
     def _record(self, card: Card) -> dict[str, str]:
         fields = {**to_fields(card), **owner_fields(self._execution, self._writer)}
@@ -203,9 +213,11 @@ class PrefectJournal:
             write_card(client, self._place_of(card), _whole_card(self._record(card)))
 
     def _take_back(self, card: Card) -> None:
-        """Remove the card that we have just made: the request has its successor's."""
+        """Remove the card that we have just made, if the successor has one: else it may be about to take ours."""
         with self._best_effort(card), prefect_client() as client:
-            client.request("DELETE", "/artifacts/{id}", path_params={"id": self._place_of(card).artifact_id})
+            own = self._place_of(card).artifact_id
+            if any(other.id != own for other in read_all_cards(client, [card.key])):
+                client.request("DELETE", "/artifacts/{id}", path_params={"id": own})
             self._place = None
 
     def acknowledge(self, card: Card) -> None:

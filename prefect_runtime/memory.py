@@ -29,10 +29,12 @@ class Recent(Generic[V]):
 
     Args:
         most: How many are kept.
+        by_use: False to keep those that came last instead, however often the others were used.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, by_use: bool = True) -> None:
         self._most = most
+        self._by_use = by_use
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, V] = OrderedDict()
 
@@ -42,7 +44,7 @@ class Recent(Generic[V]):
     def get(self, name: str) -> V | None:
         """Return an entry; None if there is none."""
         with self._lock:
-            if name in self._entries:
+            if self._by_use and name in self._entries:
                 self._entries.move_to_end(name)
             return self._entries.get(name)
 
@@ -60,7 +62,8 @@ class Recent(Generic[V]):
 
     def _put(self, name: str, value: V) -> None:
         self._entries[name] = value
-        self._entries.move_to_end(name)
+        if self._by_use:
+            self._entries.move_to_end(name)
         while len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
@@ -144,7 +147,9 @@ class _Cards(Recent[Known]):
 
 class _Numbers(Recent[int]):
     def __init__(self) -> None:
-        super().__init__(MOST_CARDS)
+        # An execution's number is older than those of its task runs, and must be forgotten before them: a task that is
+        # tried again then begins at the first number, and finds its own.
+        super().__init__(MOST_CARDS, by_use=False)
 
 
 class _Jobs(Recent[Seen]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -24,6 +24,8 @@ from prefect_runtime.wire.models import KEY_PREFIX, TAG, JobDocument
 
 _log = get_logger(__name__)
 
+Record = Mapping[str, str]
+
 AT_ONCE = 100  # flow runs or cards in one request to Prefect, which gives 200: a request may have two cards
 
 
@@ -32,24 +34,34 @@ def unfinished(service: RuntimeService) -> Iterator[JobDocument]:
     yield from (job for job in tagged(service.client, TAG, pending=True) if not job.is_final)
 
 
-def records_of(prefect: SyncPrefectClient, jobs: Sequence[JobDocument]) -> dict[str, dict[str, str]]:
-    """Return the records of the jobs' cards, by job id, as far as they have cards."""
-    keys = sorted({tag for job in jobs for tag in job.tags if tag.startswith(KEY_PREFIX)})
-    found: dict[str, dict[str, str]] = {}
+def records_of(prefect: SyncPrefectClient, jobs: Sequence[JobDocument]) -> dict[str, list[Record]]:
+    """Return the records of the jobs' cards, by job id."""
+    keys = sorted({key_of(job) for job in jobs} - {""})
+    found: list[Record] = []
     for start in range(0, len(keys), AT_ONCE):
-        for record in map(record_of, read_all_cards(prefect, keys[start : start + AT_ONCE])):
-            found[record.get("job_id", "")] = record
-    return found
+        found += map(record_of, read_all_cards(prefect, keys[start : start + AT_ONCE]))
+    return {job.id: own_records(job, found) for job in jobs}
 
 
-def is_to_be_kept(record: Mapping[str, str]) -> bool:
+def own_records(job: JobDocument, records: Iterable[Record]) -> list[Record]:
+    """Return those of some records that are of a job's cards: one, or two after a takeover; none of its duplicates'."""
+    key = key_of(job)
+    return [record for record in records if record.get("key") == key and record.get("job_id", job.id) == job.id]
+
+
+def is_to_be_kept(records: Iterable[Record]) -> bool:
     """True if a wait was told to leave the job alone when its flow run is cancelled."""
-    return record.get("on_cancel") == "keep"
+    return any(record.get("on_cancel") == "keep" for record in records)
 
 
-def heir_of(record: Mapping[str, str], root_run_id: str) -> str:
-    """Return the outermost flow run that has asked for a job last; most often the one it was made for."""
-    return record.get("root_run") or root_run_id
+def heirs_of(records: Iterable[Record], root_run_id: str) -> set[str]:
+    """Return the outermost flow runs that have asked for a job last; most often the one it was made for."""
+    return {record.get("root_run") or root_run_id for record in records} or {root_run_id}
+
+
+def key_of(job: JobDocument) -> str:
+    """Return the key of a job's request; empty if it has none."""
+    return next((tag for tag in job.tags if tag.startswith(KEY_PREFIX)), "")
 
 
 def cancel_orphans(
@@ -63,8 +75,8 @@ def cancel_orphans(
     candidates = _of_cancelled_runs(prefect, jobs)
     records = records_of(prefect, candidates)
     for job in candidates:
-        record, own_run = records.get(job.id, {}), str(_run_of(job))
-        if is_to_be_kept(record) or heir_of(record, own_run) != own_run:
+        own_run = str(_run_of(job))
+        if is_to_be_kept(records[job.id]) or own_run not in heirs_of(records[job.id], own_run):
             continue
         try:
             service.client.cancel(job.id)

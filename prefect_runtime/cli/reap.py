@@ -165,7 +165,7 @@ def orphans(service: RuntimeService, prefect: SyncPrefectClient, ends: Ends) -> 
     has asked for since and may wait for, and those that a wait was told to keep.
     """
     from prefect_runtime.client.submission import RUN_TAG_PREFIX
-    from prefect_runtime.orphans import heir_of, is_to_be_kept, records_of, unfinished
+    from prefect_runtime.orphans import heirs_of, is_to_be_kept, records_of, unfinished
 
     over: list[tuple[JobDocument, str, str]] = []
     for job in unfinished(service):
@@ -178,9 +178,8 @@ def orphans(service: RuntimeService, prefect: SyncPrefectClient, ends: Ends) -> 
             over.append((job, flow_run_id, state))
     records = records_of(prefect, [job for job, _, _ in over])
     for job, flow_run_id, state in over:
-        record = records.get(job.id, {})
-        heir = heir_of(record, flow_run_id)
-        if not is_to_be_kept(record) and (heir == flow_run_id or ends.of(heir, prefect) is not None):
+        heirs = heirs_of(records[job.id], flow_run_id)
+        if not is_to_be_kept(records[job.id]) and all(ends.of(heir, prefect) is not None for heir in heirs):
             yield job, flow_run_id, state
 
 

@@ -67,8 +67,12 @@ class Inquiry:
         self._random = random.Random()  # noqa: S311 - a sample
         self._list_lags = False  # a job that was asked for itself was further than the list said
 
-    def ask(self, job_ids: Sequence[str]) -> None:
-        """Ask for jobs: one by itself, several by list, and those by themselves that the list does not show."""
+    def ask(self, job_ids: Sequence[str]) -> Sequence[str]:
+        """Ask for jobs: one by itself, several by list, and those by themselves that the list does not show.
+
+        Returns:
+            Those that were not asked for, because the server wants a pause.
+        """
         alone = list(job_ids)
         if len(job_ids) > 1:
             alone = [job_id for job_id in job_ids if self._board.rounds(job_id) % ASK_ITSELF_EVERY == _LAST_ROUND]
@@ -77,13 +81,14 @@ class Inquiry:
             others = set(job_ids) - set(alone)
             listed = self._ask_list(others) if others else others
             alone += [job_id for job_id in job_ids if job_id not in listed and job_id not in alone]
-        for job_id in alone:
+        for number, job_id in enumerate(alone):
             if self._board.is_to_wait:
-                return
+                return alone[number:]
             before = self._board.word(job_id)
             self._ask_one(job_id)
             # A change that the list did not tell of; if it was only quicker than the list, that costs some requests.
             self._list_lags |= len(job_ids) > 1 and before not in ("", self._board.word(job_id))
+        return []
 
     def _ask_list(self, wanted: set[str]) -> set[str]:
         """Ask for a list and take in what it says of the wanted jobs; return those it shows."""

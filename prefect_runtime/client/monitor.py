@@ -8,6 +8,7 @@ the safety net. A failed poll is an event of the line, not of the job: it is log
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -140,6 +141,9 @@ class JobMonitor:
             with self._lock:
                 for watch in call.watches:
                     self._leave(watch, call)
+                for job_id in job_ids:  # a signal may have come between two lines of entering
+                    if job_id in self._board.watches and not self._board.watches[job_id].waiters:
+                        del self._board.watches[job_id]
 
     def close(self) -> None:
         """End at once instead of lingering; who waits goes on waiting."""
@@ -220,9 +224,9 @@ class JobMonitor:
 
     def _watch(self) -> None:
         while (due := self._next_due()) is not None:
-            seen, cost = self._times_to_ask_again, self._clock.processor_time()
+            seen, cost, left_out = self._times_to_ask_again, self._clock.processor_time(), set[str]()
             try:
-                self._inquiry.ask(due)
+                left_out.update(self._inquiry.ask(due))
             except Exception:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
                 _log.exception("the watcher of jobs stumbled; it goes on")
             rest = min(LONGEST_REST, (self._clock.processor_time() - cost) / MOST_SHARE)
@@ -230,7 +234,7 @@ class JobMonitor:
                 # An answer may be older than the feed: what happened between the two would be told by nobody.
                 again = self._times_to_ask_again != seen
                 for job_id in due:
-                    self._plan_next(job_id, rest, at_once=again)
+                    self._plan_next(job_id, rest, at_once=again or job_id in left_out)
 
     def _tell_of_the_end(self, error: BaseException) -> None:
         with self._lock:
@@ -261,8 +265,8 @@ class JobMonitor:
                 if now >= let and any(watch.due <= now for watch in open_watches):
                     # What is due soon goes along: one list serves all, and jitter does not pull them apart.
                     return [watch.job_id for watch in open_watches if watch.due - JITTER * watch.planned <= now]
-                next_due = min((watch.due for watch in open_watches), default=None)
-                self._clock.wait(self._wake, None if next_due is None else max(0.0, max(next_due, let) - now))
+                next_due = min((watch.due for watch in open_watches), default=math.inf)
+                self._clock.wait(self._wake, None if next_due == math.inf else max(0.0, max(next_due, let) - now))
 
     def _plan_next(self, job_id: str, rest: float, *, at_once: bool) -> None:
         watch = self._board.watches.get(job_id)

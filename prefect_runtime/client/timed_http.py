@@ -24,6 +24,7 @@ from prefect_runtime.client.retry import Deadline
 
 CONNECT_SECONDS = 5.0  # for one address of a host
 READ_SECONDS = 30.0  # of silence within an answer are borne in any case, if there is so much time
+_RECORD_BYTES = 16 * 1024  # of TLS
 LONGEST_SECONDS = 86_400.0  # a socket takes no endless timeout
 
 
@@ -115,11 +116,20 @@ class _Connection(HTTPConnection):
         super().putrequest(*args, **kwargs)
 
     def send(self, data: Any) -> None:
-        """Send a part of the request; it may take all the time that is left."""
-        if self.sock is not None:
-            # Not 0, which would mean: do not wait at all.
-            self.sock.settimeout(min(LONGEST_SECONDS, max(0.001, current.get().deadline.remaining())))
-        super().send(data)
+        """Send a part of the request; it may take all the time that is left, and no more.
+
+        By pieces: TLS sends a record at a time, and a socket's timeout is for each of them.
+        """
+        if self.sock is None or not isinstance(data, bytes):
+            super().send(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(view), _RECORD_BYTES):
+            left = current.get().deadline.remaining()
+            if left <= 0:
+                raise TimeoutError("the time for the whole request is up")
+            self.sock.settimeout(min(LONGEST_SECONDS, left))
+            super().send(view[start : start + _RECORD_BYTES])
 
 
 class _SecureConnection(_Connection, HTTPSConnection):

@@ -102,10 +102,20 @@ def from_list(value: Any) -> Any:
     if kinds <= {bool, int, float, complex, str, type(None), dict}:
         return np.array(value, dtype=object)
     # Whatever else has a length would be taken apart: arrays, circuits.
-    members = np.empty(len(value) if isinstance(value, list) else (), dtype=object)
-    for index, member in enumerate(value) if isinstance(value, list) else [((), value)]:
-        members[index] = member
-    return members
+    shape, members = _unpacked(value)
+    array = np.empty(shape, dtype=object)
+    for index, member in zip(np.ndindex(shape), members, strict=True):
+        array[index] = member
+    return array
+
+
+def _unpacked(value: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """Return the shape of lists within lists, as far as those of a level are equally long, and what is in the last."""
+    shape, level = list[int](), [value]
+    while level and all(isinstance(one, list) for one in level) and len({len(one) for one in level}) == 1:
+        shape.append(len(level[0]))
+        level = [member for one in level for member in one]
+    return tuple(shape), level
 
 
 def _kinds(value: Any) -> set[type]:

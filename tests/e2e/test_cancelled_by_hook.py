@@ -14,8 +14,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from pydantic import SecretStr
 
-from prefect_runtime import RuntimeCredentials, cancel_jobs, run_program
+from prefect_runtime import RuntimeCredentials, cancel_jobs, run_program, wait_for_final_state
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.wire.errors import JobTimeoutError
 from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
@@ -95,6 +96,28 @@ def test_the_hook_finds_a_job_whose_id_no_card_has_by_its_tag(
     assert [(card.metadata_ or {}).get("job_id") for card in cards(run_id(state))] == ([] if without_card else [None])
     hook(leaves_its_job, run_id(state))
     assert service.job(state.result()).status() is JobStatus.CANCELLED
+
+
+def test_a_job_to_be_kept_is_kept_though_two_blocks_are_of_its_server(
+    upload: Upload, service: RuntimeService, embedded: DiscoveryDocument
+) -> None:
+    program = upload(SLEEPS)
+    RuntimeCredentials(url=embedded.url, token=SecretStr(embedded.token)).save("same-server", overwrite=True)
+
+    @flow
+    def keeps() -> str:
+        job_id = run_program("same-server", program, {})
+        with pytest.raises(JobTimeoutError):
+            wait_for_final_state("same-server", job_id, timeout=0.5, on_cancel="keep")
+        return job_id
+
+    state = keeps(return_state=True)
+    job = service.job(state.result())
+    try:
+        hook(keeps, run_id(state))
+        assert not job.status().is_final
+    finally:
+        job.cancel()
 
 
 def test_the_hook_leaves_a_job_alone_that_another_flow_run_has_asked_for_since(

@@ -38,7 +38,7 @@ GUARDS = [
           "self.fp = io.BufferedReader(_TimedStream(sock, self.fp.detach(), current.get().deadline))", "pass",
           _T + "test_a_deadline_holds_whatever_the_server_does"),
     Guard("uploads have the request's time", "client/timed_http.py",
-          "self.sock.settimeout(min(LONGEST_SECONDS, max(0.001, current.get().deadline.remaining())))", "pass",
+          "if self.sock is None or not isinstance(data, bytes):", "if True:",
           "integration/test_slow_lines.py::test_an_upload_may_take_longer_than_a_connection"),
     Guard("only what has begun may be lost", "client/timed_http.py", "self.connect()", "pass",
           _T + "test_a_refused_connection_sent_nothing"),

@@ -58,3 +58,13 @@ def test_all_threads_have_one_relay_and_one_writer() -> None:
     for thread in threads:
         thread.join()
     assert len(set(found)) == 1
+
+
+def test_an_execution_is_forgotten_before_its_tasks_so_that_one_tried_again_searches_from_the_first_number_on() -> None:
+    entries: dict[str, object] = {}
+    for number in range(memory.MOST_CARDS + 200):
+        known = Memory(entries)
+        known.took("chain", "first", number)
+        known.took(f"task-{number}", "first", 0)
+    assert Memory(entries).first_free("chain", "first") == 0
+    assert Memory(entries).first_free(f"task-{number}", "first") == 1

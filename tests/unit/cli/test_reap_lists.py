@@ -48,7 +48,7 @@ class Prefect:
         assert len(artifact_filter.key.any_) <= orphans.AT_ONCE
         keys = {key.removeprefix("prt1-") for key in artifact_filter.key.any_}
         return [
-            SimpleNamespace(key=f"prt1-{job_id}", metadata_={"job_id": job_id, **record}, created="")
+            SimpleNamespace(metadata_={"key": f"prt1-{job_id}", "job_id": job_id, **record})
             for job_id, record in self.records.items()
             if job_id in keys
         ]

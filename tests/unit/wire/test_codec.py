@@ -433,3 +433,13 @@ def test_the_encoder_refuses_what_it_does_not_know_and_never_sends_nothing_inste
     for value in (Unknown(), Unknown, len, b"", object()):
         with pytest.raises(TypeError, match="no JSON form"):
             json.dumps(value, cls=RuntimeEncoder)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2), (2, 1, 3), (2, 0)])
+def test_an_array_of_any_objects_keeps_its_shape(shape: tuple[int, ...]) -> None:
+    array = np.empty(shape, dtype=object)
+    for number, index in enumerate(np.ndindex(shape)):
+        array[index] = dt.datetime(2020, 1, 1 + number, tzinfo=dt.UTC)
+    again = decode(encode_result(array))
+    assert again.shape == shape
+    assert again.tolist() == array.tolist()

@@ -298,3 +298,8 @@ def test_samples_are_counted_as_qiskit_counts_them(shape: tuple[int, ...], shots
     samples = np.random.default_rng(bits).integers(0, 2, (*shape, shots, bits), dtype=np.uint8)
     register = BitArray.from_bool_array(samples.astype(bool))
     assert count_rows(register.array, register.num_bits) == register.get_counts()
+
+
+def test_a_register_of_no_bits_has_one_outcome() -> None:
+    assert count_rows(np.zeros((4, 0), np.uint8), 0) == {"0": 4}
+    assert count_rows(np.zeros((0, 0), np.uint8), 0) == {}
