@@ -17,12 +17,13 @@ from prefect.logging import disable_run_logger
 from prefect.states import Running
 
 from prefect_runtime import journal
+from prefect_runtime.card_writer import Place
 from prefect_runtime.cards import note_job, read_all_cards, record_of
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
 from prefect_runtime.journal import PrefectJournal
-from prefect_runtime.memory import Memory
+from prefect_runtime.memory import Known, Memory
 from prefect_runtime.wire.errors import RuntimeInvalidStateError, SubmissionUnknownError
 from prefect_runtime.wire.models import JobDocument
 
@@ -313,6 +314,23 @@ def test_whoever_looks_at_a_failed_job_later_its_own_flow_run_was_told_and_gets_
     for told in (owner._execution.chain, "aaaaaaaaaaaa:1:15.0"):
         note_job(failed, Memory({}), delivered=True, delivered_to=told)
     assert journal_of("2:20.0").look_up(card_of, explicit=False).generation == 1
+
+
+@pytest.mark.parametrize("delivered", [False, True], ids=["shown", "told of its failure"])
+@pytest.mark.usefixtures("prefect_settings")
+def test_a_card_that_could_not_be_made_is_made_whole_by_the_next_who_writes_on_it(
+    delivered: bool, card_of: Callable[[int, int], Card]
+) -> None:
+    card = card_of(0, 0)
+    memory = Memory({})
+    fields = {"key": card.key, "job_id": "job-1", "claim": "aaaaaaaaaaaa:1:15.0|t"}
+    memory.put(card.key, Known(place=Place(new={"key": card.key, "type": "markdown"}), fields=fields))
+    failed = JobDocument.parse({"id": "job-1", "status": "Failed", "tags": [card.key]})
+    note_job(failed, memory, delivered=delivered, delivered_to="aaaaaaaaaaaa:1:15.0")
+    memory.writer.flush([card.key])
+    (record,) = cards_of(card)
+    assert record | fields == record
+    assert bool(record.get("failure_delivered")) is delivered
 
 
 def test_who_waits_for_somebody_elses_request_ends_with_its_cancelled_flow_run(
