@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import random
 import socket
 import struct
@@ -76,7 +77,8 @@ class Session:
         """How many results there are now."""
         if not self.started:
             return 0
-        return max(0, min(len(self.texts), int((time.monotonic() - self.started - self.queued) / self.pause) + 1))
+        passed = math.floor((time.monotonic() - self.started - self.queued) / self.pause)  # -1 just before the first
+        return max(0, min(len(self.texts), passed + 1))
 
     def moment(self, number: int) -> float:
         """When a result is published; for one more than there are, when the job ends."""

@@ -165,6 +165,13 @@ def test_each_interim_result_comes_once_in_order_or_a_gap_is_told(count: int, se
     assert gaps >= count // 20, "hardly a gap was made where nothing could fill it"
 
 
+def test_the_server_has_published_nothing_while_its_job_is_queued() -> None:
+    session = planned(3, 0)
+    session.queued = session.pause = 100.0
+    session.started = time.monotonic() - 50  # half a pause before the first result
+    assert (session.word, session.published()) == ("Queued", 0)
+
+
 @pytest.mark.pr
 def test_the_judge_flags_a_client_that_hides_doubles_or_reorders() -> None:
     session = planned(3, 0)
