@@ -285,17 +285,27 @@ def test_of_one_task_run_that_is_at_work_twice_one_sends(
 # Who was told of a failure
 
 
-@pytest.mark.parametrize("told", ["", "aaaaaaaaaaaa:1:15.0"], ids=["without a flow", "another flow run"])
-@pytest.mark.parametrize("turn", ["1:10.0", "1:20.0"], ids=["the task tried again", "the flow run resumed"])
-def test_a_failure_that_somebody_else_was_told_of_is_not_over_for_its_own_flow_run(
-    turn: str, told: str, journal_of: JournalOf, card_of: Callable[[int, int], Card]
-) -> None:
+@pytest.fixture
+def failed_job(journal_of: JournalOf, card_of: Callable[[int, int], Card]) -> tuple[PrefectJournal, JobDocument]:
+    """The journal of who has made a job, and what the runtime says of it: it has failed."""
     owner = journal_of("1:10.0")
     card = owner.look_up(card_of, explicit=False)
     owner.intend(intended(card))
     owner.acknowledge(known(card))
     written_down()
-    failed = JobDocument.parse({"id": "job-1", "status": "Failed", "tags": [card.key]})
+    return owner, JobDocument.parse({"id": "job-1", "status": "Failed", "tags": [card.key]})
+
+
+@pytest.mark.parametrize("told", ["", "aaaaaaaaaaaa:1:15.0"], ids=["without a flow", "another flow run"])
+@pytest.mark.parametrize("turn", ["1:10.0", "1:20.0"], ids=["the task tried again", "the flow run resumed"])
+def test_a_failure_that_somebody_else_was_told_of_is_not_over_for_its_own_flow_run(
+    turn: str,
+    told: str,
+    failed_job: tuple[PrefectJournal, JobDocument],
+    journal_of: JournalOf,
+    card_of: Callable[[int, int], Card],
+) -> None:
+    owner, failed = failed_job
     note_job(failed, Memory({}), delivered=True, delivered_to=told)
     again = PrefectJournal(replace(owner._execution, chain=journal_of(turn)._execution.chain), Memory({}))
     found = again.look_up(card_of, explicit=False)
@@ -303,14 +313,9 @@ def test_a_failure_that_somebody_else_was_told_of_is_not_over_for_its_own_flow_r
 
 
 def test_whoever_looks_at_a_failed_job_later_its_own_flow_run_was_told_and_gets_a_new_one_when_retried(
-    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+    failed_job: tuple[PrefectJournal, JobDocument], journal_of: JournalOf, card_of: Callable[[int, int], Card]
 ) -> None:
-    owner = journal_of("1:10.0")
-    card = owner.look_up(card_of, explicit=False)
-    owner.intend(intended(card))
-    owner.acknowledge(known(card))
-    written_down()
-    failed = JobDocument.parse({"id": "job-1", "status": "Failed", "tags": [card.key]})
+    owner, failed = failed_job
     for told in (owner._execution.chain, "aaaaaaaaaaaa:1:15.0"):
         note_job(failed, Memory({}), delivered=True, delivered_to=told)
     assert journal_of("2:20.0").look_up(card_of, explicit=False).generation == 1
