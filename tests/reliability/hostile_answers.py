@@ -13,6 +13,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import math
 import random
 import re
 import resource
@@ -39,6 +40,7 @@ from prefect_runtime.wire.metrics import JobMetrics
 from reliability import hostile_bytes
 
 SOCKET_SHARE = 10
+BATCH = 1000  # hypothesis keeps each example that it drew, some 4 kB: the growth would be mostly its own
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_DECODED_BYTES = 16 * 1024 * 1024
 REQUEST_SECONDS = 1.0
@@ -291,6 +293,23 @@ def control() -> None:
     watching.clear()
 
 
+def in_a_batch(trial: Trial, first: int, count: int, stop_at: float) -> None:
+    @seed(first)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(kind=st.sampled_from(KINDS), share=st.integers(1, SOCKET_SHARE), number=st.integers(0, 2**62))
+    def one(kind: str, share: int, number: int) -> None:
+        if time.monotonic() < stop_at:
+            trial.run(kind, share == 1, number)
+
+    one()
+
+
 def main() -> None:
     count, first, most_seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     warnings.simplefilter("ignore")
@@ -309,22 +328,11 @@ def main() -> None:
     found.clear()
     trial.slowest = trial.largest = (0.0, "")
     before = peak_mib()
-
-    @seed(first)
-    @settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(kind=st.sampled_from(KINDS), share=st.integers(1, SOCKET_SHARE), number=st.integers(0, 2**62))
-    def one(kind: str, share: int, number: int) -> None:
-        if time.monotonic() < start + most_seconds:
-            trial.run(kind, share == 1, number)
-
+    growth = []
     start = time.monotonic()
-    one()
+    for batch in range(math.ceil(count / BATCH)):
+        in_a_batch(trial, first * 1_000_000 + batch, min(BATCH, count), start + most_seconds)
+        growth.append(round(peak_mib() - before, 1))
     print(
         json.dumps(
             {
@@ -334,7 +342,8 @@ def main() -> None:
                 "ends": trial.ends,
                 "slowest": trial.slowest,
                 "largest": trial.largest,
-                "growth_mib": round(peak_mib() - before, 1),
+                "growth_mib": growth[-1],
+                "growth_by_batch": growth,
                 "found": found,
                 "failures": trial.failures[:40],
                 "failed": len(trial.failures),
