@@ -1,4 +1,7 @@
-"""Ends a wait from outside: a flow that a person cancels, an async caller that is gone. Used by those who wait."""
+"""Ends a wait from outside: a flow that a person cancels, an async caller that is gone. Used by those who wait.
+
+That is a wait for a job, or one for something else in a call: its turn, an answer that was lost (`pause`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+from prefect_runtime.client.retry import Clock
 from prefect_runtime.wire.errors import WaitInterruptedError
 
 _around: ContextVar[Interrupt | None] = ContextVar("interrupt", default=None)
@@ -55,6 +59,11 @@ class Interrupt:
         """True once the waits are to end."""
         return bool(self._reason)
 
+    @property
+    def reason(self) -> str:
+        """Why they are to end, as a part of a sentence; empty if they are not."""
+        return self._reason
+
     def check(self, job_id: str) -> None:
         """Raise if the wait for a job is to end.
 
@@ -77,3 +86,35 @@ class Interrupt:
         finally:
             with self._lock:
                 self._wakes.remove(wake)
+
+    def pause(self, clock: Clock, seconds: float) -> None:
+        """Let that much time pass, or less if it is set meanwhile."""
+        changed = threading.Condition()
+
+        def wake() -> None:
+            with changed:
+                changed.notify_all()
+
+        with self.waking(wake), changed:
+            if not self._reason:
+                clock.wait(changed, seconds)
+
+
+def pause(clock: Clock, seconds: float, given_up: str) -> None:
+    """Let time pass in the middle of a call, unless the call is to end (`Interrupt.around`).
+
+    Args:
+        clock: Where the time comes from.
+        seconds: How much.
+        given_up: What is then not done, as a sentence without its end.
+
+    Raises:
+        WaitInterruptedError: It is to end.
+    """
+    interrupt = _around.get()
+    if interrupt is None:
+        clock.sleep(seconds)
+        return
+    interrupt.pause(clock, seconds)
+    if interrupt.is_set:
+        raise WaitInterruptedError(f"{given_up}, {interrupt.reason}.")

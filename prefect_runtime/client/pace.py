@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 
+from prefect_runtime.client.interrupt import pause as pause_for
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.wire.errors import RateLimitedError
 
@@ -47,6 +48,7 @@ class Pace:
 
         Raises:
             RateLimitedError: The turn would come too late. Nothing was sent.
+            WaitInterruptedError: Whoever wanted it sent is gone. Nothing was sent.
         """
         waited = 0.0
         fixed = 60.0 / per_minute if per_minute else 0.0
@@ -65,7 +67,7 @@ class Pace:
                     "longer than there is time. Nothing was sent; try again later.",
                     retry_after=pause,
                 )
-            self._clock.sleep(pause)
+            pause_for(self._clock, pause, "The request was not sent while it waited for its turn")
             waited += pause
 
     def refused(self, retry_after: float | None, *, sent_at: float) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from prefect_runtime.client.duplicates import fingerprint_tag, jobs_of, settle_duplicates
+from prefect_runtime.client.interrupt import pause as pause_for
 from prefect_runtime.client.request import Card, Journal, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
@@ -27,6 +28,8 @@ CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
 """How long after the request a job may still turn up in the server's list. No promise of IBM's is known: measured
 values of gateways' buffering and list lag stay below 300 s; the embedded runtime lists what it has."""
+
+_STOPPED = "Request {}: its job is no longer looked for (run the same request again to look for it)"
 
 
 class Settling:
@@ -60,6 +63,7 @@ class Settling:
         Raises:
             SubmissionUnknownError: Neither can be had.
             IdempotencyConflictError: Ours is absent, and the key has a job of another request.
+            WaitInterruptedError: Whoever wants to know is gone; the request is left to who asks next.
         """
         deadline = Deadline(max(0.0, self._seconds - age), self._client.clock)
         # Once the settling time is over, one clean answer says as much as the last of several that span it.
@@ -82,7 +86,8 @@ class Settling:
             # Of a successor little of the settling time may be left, too little for the answers it needs.
             if over and missing <= 0:
                 break
-            self._client.clock.sleep(pause if over else min(pause, deadline.remaining()))
+            seconds = pause if over else min(pause, deadline.remaining())
+            pause_for(self._client.clock, seconds, _STOPPED.format(card.key))
         if another is not None:
             raise another
         if self._client.credentials.channel == "classic":

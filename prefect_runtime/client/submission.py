@@ -69,6 +69,7 @@ def submit(
         IdempotencyConflictError: The idempotency key names another request.
         ApiError: The server refused the request; there is no job.
         ConnectFailedError: The server cannot be reached; there is no job.
+        WaitInterruptedError: The call around it is to end (`Interrupt.around`), and it had to wait.
     """
     settle = SETTLE_SECONDS[client.credentials.channel] if settle_seconds is None else settle_seconds
     explicit = request.idempotency_key is not None

@@ -121,6 +121,7 @@ class Submitting:
         self._journal: PrefectJournal | None = None
         self._guard = Guard(self._act, lasting=True)
         self._logger: Logger | None = None
+        self._interrupt = Interrupt()
         self._cancelled = False
         self._sent = False
         self._job_id = ""
@@ -134,7 +135,7 @@ class Submitting:
         self._journal, self._logger = journal, _run_logger()
         self._of.add(self._flow_run_id, self._guard)
         try:
-            with last_words(of=self._of):
+            with last_words(of=self._of), self._interrupt.around():
                 yield
         except BaseException:
             self._of.remove(self._flow_run_id, self._guard)
@@ -168,6 +169,7 @@ class Submitting:
 
     def _act(self) -> None:
         self._cancelled = True
+        self._interrupt.set(WHY)  # it may have minutes to wait: for its turn, or for an answer that was lost
         logger = self._logger or _run_logger()
         for pause in (*(LATE_JOB_PAUSES if self._sent else ()), None):
             found = [self._job_id] if self._job_id else self._own_jobs()

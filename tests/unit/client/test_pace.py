@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.wire.errors import RateLimitedError
+from prefect_runtime.wire.errors import RateLimitedError, WaitInterruptedError
 
 if TYPE_CHECKING:
     from conftest import FakeClock
@@ -190,3 +191,35 @@ def test_a_fixed_rate_is_kept_where_it_is_asked_for(clock: FakeClock) -> None:
     run(clock, server, 24, 4, per_minute=12.0)
     gaps = [later - earlier for earlier, later in itertools.pairwise(server.taken)]
     assert gaps == pytest.approx([5.0] * 23)
+
+
+def test_who_waits_for_a_turn_and_is_gone_sends_nothing_and_takes_no_turn(clock: FakeClock) -> None:
+    pace, interrupt = Pace(clock), Interrupt()
+    pace.refused(600.0, sent_at=clock.monotonic())
+    began, raised = clock.monotonic(), []
+
+    def waits() -> None:
+        with (
+            interrupt.around(),
+            pytest.raises(WaitInterruptedError, match=r"was not sent .*, because it is cancelled") as e,
+        ):
+            pace.turn(Deadline(HOUR, clock))
+        raised.append((clock.monotonic() - began, e.value))
+
+    waiting = threading.Thread(target=waits)
+    waiting.start()
+    clock.sleep(5.0)
+    interrupt.set("because it is cancelled")
+    clock.join([waiting])
+    assert [at for at, _ in raised] == [5.0]
+    assert pace.turn(Deadline(HOUR, clock)) == 595.0, "who comes next has the same pause, and the turn"
+
+
+def test_who_is_gone_before_he_waits_does_not_wait(clock: FakeClock) -> None:
+    pace, interrupt = Pace(clock), Interrupt()
+    pace.refused(600.0, sent_at=clock.monotonic())
+    interrupt.set("because it is cancelled")
+    began = clock.monotonic()
+    with interrupt.around(), pytest.raises(WaitInterruptedError):
+        pace.turn(Deadline(HOUR, clock))
+    assert clock.monotonic() == began

@@ -9,6 +9,7 @@ import pytest
 from test_submission import CLASSIC, LOCAL, LOST, REQUEST, Journal, Server, send
 
 from prefect_runtime.client import duplicates
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.refusals import JobExistsError
 from prefect_runtime.client.request import Card, NoJournal
 from prefect_runtime.wire.errors import (
@@ -17,7 +18,9 @@ from prefect_runtime.wire.errors import (
     IdempotencyConflictError,
     InvalidInputError,
     QiskitRuntimeError,
+    RateLimitedError,
     SubmissionUnknownError,
+    WaitInterruptedError,
 )
 
 if TYPE_CHECKING:
@@ -113,6 +116,30 @@ def test_who_was_taken_over_writes_nothing_more(server: Server) -> None:
     with pytest.raises(SubmissionUnknownError):
         send(server, journal=journal)
     assert (server.posts, journal.told) == ([], ["abandoned"])
+
+
+def test_whoever_is_gone_while_an_answer_is_looked_for_leaves_the_request_to_who_asks_next(server: Server) -> None:
+    def look(number: int) -> None:
+        if number == 3:
+            interrupt.set("because it is cancelled")
+
+    journal, interrupt = Told(), Interrupt()
+    server.on_post, server.lists_after, server.on_look = [("taken", LOST)], 200.0, look
+    with (
+        interrupt.around(),
+        pytest.raises(WaitInterruptedError, match=r"run the same request again .* it is cancelled"),
+    ):
+        send(server, journal=journal)
+    assert (len(server.posts), len(server.looks), journal.told) == (1, 3, ["given up"])
+
+
+def test_whoever_is_gone_while_a_request_waits_for_its_turn_takes_it_back(server: Server) -> None:
+    journal, interrupt = Told(), Interrupt()
+    server.on_post = [RateLimitedError("x", status_code=429, retry_after=600.0)]
+    interrupt.set("because it is cancelled")
+    with interrupt.around(), pytest.raises(WaitInterruptedError, match="was not sent"):
+        send(server, journal=journal)
+    assert (len(server.posts), journal.told) == (1, ["withdrawn"])
 
 
 # Whose job it is
