@@ -10,7 +10,7 @@ from datetime import datetime
 
 from prefect_runtime import result_page
 from prefect_runtime.markdown import bar, cell, table
-from prefect_runtime.wire.models import parse_time
+from prefect_runtime.wire.fields import parse_time
 
 DETAILS_HEADING = "### How it came about"
 BAR_CHARACTERS = 24

@@ -39,8 +39,9 @@ from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
 from prefect_runtime.tasks.wait import OnTimeout
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError, QiskitRuntimeError
+from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import TAG, JobDocument, parse_time
+from prefect_runtime.wire.models import TAG, JobDocument
 
 _log = get_logger(__name__)
 

@@ -25,7 +25,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from prefect.events import emit_event
 
 from prefect_runtime.wire.errors import ProtocolError
-from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.fields import parse_time
+from prefect_runtime.wire.models import JobDocument, JobStatus
 
 PREFIX = "prefect-runtime.job"
 SUSPENDED_LABEL, SUSPENDED = "prefect-runtime.flow-run", "suspended"

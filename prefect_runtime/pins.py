@@ -18,7 +18,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect_runtime.card_writer import patch_card
 from prefect_runtime.cards import read_all_cards, record_of
 from prefect_runtime.execution import Execution
-from prefect_runtime.wire.models import parse_time
+from prefect_runtime.wire.fields import parse_time
 
 _KEY_CHARACTERS = 26
 

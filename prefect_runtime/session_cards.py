@@ -21,8 +21,8 @@ from prefect_runtime.client.sessions import MODES, Mode, SessionDocument, open_s
 from prefect_runtime.client.submission import now
 from prefect_runtime.pins import Pin, as_table, moment, pin_key
 from prefect_runtime.wire.errors import QiskitRuntimeError, SessionNotFoundError, SessionUnknownError
+from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import parse_time
 
 _log = get_logger(__name__)
 

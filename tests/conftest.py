@@ -17,7 +17,7 @@ from canaries.values import PROGRAM_SOURCE, PROXIES, give_token
 from side_by_side import pytest_runtest_protocol, pytest_terminal_summary, pytest_xdist_make_scheduler
 
 from prefect_runtime.client import Credentials, RuntimeService
-from prefect_runtime.wire.models import DiscoveryDocument
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 __all__ = [  # hooks
     "pytest_configure",

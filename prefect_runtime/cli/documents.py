@@ -15,7 +15,8 @@ from prefect_runtime.cli.output import add_rows, plain, table
 from prefect_runtime.client.duplicates import FINGERPRINT_TAG_PREFIX
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ProtocolError
-from prefect_runtime.wire.models import KEY_PREFIX, TAG, JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.fields import parse_time
+from prefect_runtime.wire.models import KEY_PREFIX, TAG, JobDocument, JobStatus
 from prefect_runtime.wire.redaction import clean
 
 COLUMNS = ("job", "program", "backend", "status", "created", "seconds", "tags", "flow run")

@@ -18,7 +18,7 @@ from prefect_runtime.wire.environment import home
 from prefect_runtime.wire.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from prefect_runtime.wire.models import DiscoveryDocument
+    from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 STOP_SECONDS = 15.0
 MAX_KEEP_DAYS = 36_500.0  # a century: from year 1 on there are days

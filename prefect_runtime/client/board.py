@@ -19,8 +19,9 @@ from prefect_runtime.wire.errors import (
     RateLimitedError,
     RuntimeJobNotFound,
 )
+from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.models import JobDocument, JobStatus
 
 _log = get_logger(__name__)
 

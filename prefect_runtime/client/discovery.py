@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TextIO
 
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.environment import HOME_VARIABLE, clean_environment, home
 from prefect_runtime.wire.errors import ConfigurationError, ConnectFailedError, ProtocolError
-from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
+from prefect_runtime.wire.models import PROTOCOL
 
 __all__ = ["HOME_VARIABLE", "find", "find_or_start", "home", "is_served"]
 

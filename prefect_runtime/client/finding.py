@@ -14,7 +14,8 @@ from typing import Any
 from prefect_runtime.client.job_calls import JobCalls
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
-from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.fields import parse_time
+from prefect_runtime.wire.models import JobDocument, JobStatus
 
 PAGE = 200  # the most that a runtime gives at once (IBM's REST API 0.45.3)
 

@@ -30,9 +30,10 @@ from prefect_runtime.wire.errors import (
     RuntimeJobMaxTimeoutError,
     RuntimeJobNotFound,
 )
+from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.metrics import JobMetrics
-from prefect_runtime.wire.models import JobDocument, JobStatus, parse_time
+from prefect_runtime.wire.models import JobDocument, JobStatus
 from prefect_runtime.wire.redaction import clean
 
 _log = get_logger(__name__)

@@ -16,8 +16,9 @@ from prefect_runtime.client.request import Card, Journal, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.errors import IdempotencyConflictError, QiskitRuntimeError, SubmissionUnknownError
+from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
-from prefect_runtime.wire.models import JobDocument, parse_time
+from prefect_runtime.wire.models import JobDocument
 
 _log = get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 from prefect_runtime.local.store import CANCELLED, COMPLETED, QUEUED, RAN_TOO_LONG, RUNNING, Job
 from prefect_runtime.local.uploads import Program
 from prefect_runtime.local.worker import BUILT_IN, UNLISTED
-from prefect_runtime.wire.models import parse_time
+from prefect_runtime.wire.fields import parse_time
 
 NETWORK = ("ibm-q", "open", "main")
 """The one hub, group and project: the names that the classic service had for everybody."""

@@ -28,7 +28,7 @@ from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.store import COMPLETED, FAILED, RAN_TOO_LONG, Job, KeyTakenError
 from prefect_runtime.wire import digests
 from prefect_runtime.wire.errors import ProtocolError
-from prefect_runtime.wire.models import parse_time
+from prefect_runtime.wire.fields import parse_time
 
 if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime

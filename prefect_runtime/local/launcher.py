@@ -33,9 +33,10 @@ from prefect_runtime.local.sessions import Sessions
 from prefect_runtime.local.store import Store
 from prefect_runtime.local.tokens import LIFE_SECONDS
 from prefect_runtime.local.watch import Place, until_needless
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.environment import clean_environment
 from prefect_runtime.wire.errors import ConfigurationError
-from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
+from prefect_runtime.wire.models import PROTOCOL
 
 LOCK, DISCOVERY = "runtime.lock", "runtime.json"
 TAKEN_SECONDS = 1.0  # a client that looks whether somebody holds the lock, holds it for a moment

@@ -15,7 +15,7 @@ from typing import Any
 from prefect_runtime.local.database import as_text, now
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.store import CANCELLED, QUEUED, RUNNING, Store
-from prefect_runtime.wire.models import parse_time
+from prefect_runtime.wire.fields import parse_time
 
 DEFAULT_TTL_SECONDS = 28_800.0  # IBM's documentation, "Session max time": 8 hours
 INTERACTIVE_TTL_SECONDS = 60  # the same page: how long a session waits for its next job

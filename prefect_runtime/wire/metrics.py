@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from prefect_runtime.wire.errors import ProtocolError
-from prefect_runtime.wire.models import charged_seconds, parse_time
+from prefect_runtime.wire.fields import parse_time
+from prefect_runtime.wire.models import charged_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import enum
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from prefect_runtime.wire.errors import ProtocolError, UnknownJobStatusError
-from prefect_runtime.wire.json_text import read_json
+from prefect_runtime.wire.fields import number_of, text_of, texts_of, whole_number_of
 
 PROTOCOL = 1
 """Version of what the embedded runtime adds to the two public dialects (change feed, resume, discovery file)."""
@@ -160,24 +158,24 @@ class JobDocument:
             raise ProtocolError("A job document without an id or a status came from the server.")
         if not is_id(job_id):
             raise ProtocolError("A job document came from the server whose id cannot be one.")
-        reason = _text(state.get("reason") or doc.get("reason"))
-        code = _int(state.get("reason_code", state.get("reasonCode", doc.get("reason_code"))))
+        reason = text_of(state.get("reason") or doc.get("reason"))
+        code = whole_number_of(state.get("reason_code", state.get("reasonCode", doc.get("reason_code"))))
         return cls(
             id=job_id,
             word=word,
             status=_status(word, reason, code),
             reason=reason,
             reason_code=code,
-            solution=_text(state.get("reason_solution")),
+            solution=text_of(state.get("reason_solution")),
             program_id=_program_id(doc),
-            backend=_text(doc.get("backend")),
-            created=_text(doc.get("created")) or None,
-            started=_text(doc.get("started")) or None,
-            ended=_text(doc.get("ended")) or None,
-            tags=_texts(doc.get("tags")),
+            backend=text_of(doc.get("backend")),
+            created=text_of(doc.get("created")) or None,
+            started=text_of(doc.get("started")) or None,
+            ended=text_of(doc.get("ended")) or None,
+            tags=texts_of(doc.get("tags")),
             params=doc.get("params"),
-            session_id=_text(doc.get("session_id")) or None,
-            running_seconds=_float(doc.get("estimated_running_time_seconds")),
+            session_id=text_of(doc.get("session_id")) or None,
+            running_seconds=number_of(doc.get("estimated_running_time_seconds")),
             usage_seconds=charged_seconds(doc.get("usage")),
             private=doc.get("private") is True,
         )
@@ -205,8 +203,8 @@ def _status(word: str, reason: str, code: int | None) -> JobStatus | None:
 def _program_id(doc: Mapping[str, Any]) -> str:
     program = doc.get("program")
     if isinstance(program, Mapping):
-        return _text(program.get("id"))
-    return _text(program or doc.get("program_id"))
+        return text_of(program.get("id"))
+    return text_of(program or doc.get("program_id"))
 
 
 def charged_seconds(value: Any) -> float | None:
@@ -218,54 +216,9 @@ def charged_seconds(value: Any) -> float | None:
         return None
     for name in ("qpu_charge_time_seconds", "quantum_seconds", "seconds"):  # newest API version first
         seconds = value.get(name)
-        if _float(seconds) is not None:
-            return _float(seconds)
+        if number_of(seconds) is not None:
+            return number_of(seconds)
     return None
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _float(value: Any) -> float | None:
-    """Return a number that can be counted with: NaN and Infinity say nothing of a time."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _int(value: Any) -> int | None:
-    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Return the moment a server's timestamp names, aware, in UTC; None for no timestamp.
-
-    A text without an offset is UTC (the seed's "Job creation date, in UTC"); offsets are converted, not overwritten;
-    nanoseconds are cut to microseconds.
-
-    Raises:
-        ProtocolError: The text is not an ISO 8601 timestamp.
-    """
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ProtocolError(f"Not an ISO 8601 timestamp: {text[:40]!r}") from None
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:  # the first or last day there is, in another zone
-        raise ProtocolError(f"Not a timestamp of this age: {text[:40]!r}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,52 +254,10 @@ class ProgramDocument:
         cost = doc.get("cost")
         return cls(
             id=doc["id"],
-            name=_text(doc.get("name")) or doc["id"],
-            description=_text(doc.get("description")),
-            max_execution_time=_float(cost),
+            name=text_of(doc.get("name")) or doc["id"],
+            description=text_of(doc.get("description")),
+            max_execution_time=number_of(cost),
             is_public=bool(doc.get("is_public")),
             spec=doc["spec"] if isinstance(doc.get("spec"), Mapping) else {},
-            data=_text(doc.get("data")) or None,
+            data=text_of(doc.get("data")) or None,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiscoveryDocument:
-    """Where the embedded runtime of a data folder listens: the content of its ``runtime.json`` (mode 0600).
-
-    Attributes:
-        url: Base URL, ``http://127.0.0.1:PORT``.
-        token: Access token; whoever can read the file may use the runtime.
-        pid: Process id of the server.
-        instance: Made anew at each start: tells a server from the one before it on the same port.
-        protocol: `PROTOCOL` of the server.
-    """
-
-    url: str
-    token: str = field(repr=False)
-    pid: int
-    instance: str
-    protocol: int
-
-    def to_json(self) -> str:
-        """Return the file's content."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, indent=2) + "\n"
-
-    @classmethod
-    def parse(cls, text: str) -> DiscoveryDocument:
-        """Read the file's content.
-
-        Raises:
-            ProtocolError: Cut off, or not such a document.
-        """
-        try:
-            doc = read_json(text)
-            return cls(
-                url=str(doc["url"]),
-                token=str(doc["token"]),
-                pid=int(doc["pid"]),
-                instance=str(doc["instance"]),
-                protocol=int(doc["protocol"]),
-            )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise ProtocolError("The embedded runtime's discovery file is not readable.") from None

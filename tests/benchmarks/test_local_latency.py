@@ -10,7 +10,7 @@ from qiskit import QuantumCircuit
 from qiskit_aer.primitives import SamplerV2
 
 from prefect_runtime.client import RuntimeService
-from prefect_runtime.wire.models import parse_time
+from prefect_runtime.wire.fields import parse_time
 
 ROUNDS = 40
 MOST_TIMES, OR_SECONDS = 4.0, 0.025  # what is aimed at

@@ -17,7 +17,8 @@ import pytest
 from qiskit import QuantumCircuit
 
 from prefect_runtime.client import Credentials, RuntimeService
-from prefect_runtime.wire.models import DiscoveryDocument, parse_time
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
+from prefect_runtime.wire.fields import parse_time
 
 SCRIPT = Path(__file__).with_name("waiting.py")
 JOBS, QUEUE_SECONDS = 200, 20

@@ -24,7 +24,7 @@ from prefect.settings import (
 from qiskit import QuantumCircuit
 
 from prefect_runtime.client import RuntimeService, discovery
-from prefect_runtime.wire.models import DiscoveryDocument
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import eventually, running_server, written_down

@@ -33,8 +33,8 @@ from prefect_runtime import (
 )
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.local.platform import instance_crn
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import RuntimeJobFailureError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import PUBLISHES, artifacts, cards, eventually, execute_again, jobs_of, run_async, run_id, task_runs

@@ -20,8 +20,8 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, execute, job_status
 from prefect_runtime.client import RuntimeService
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import AuthenticationError, ConfigurationError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import free_port, jobs_of, log_lines, run_id

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from prefect_runtime import RuntimeCredentials, cancel_jobs, run_program, wait_for_final_state
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import JobTimeoutError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import card_fields, cards, eventually, jobs_of, log_lines, nothing_is_written, run_id, shown

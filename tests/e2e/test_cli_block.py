@@ -11,7 +11,7 @@ import pytest
 
 from prefect_runtime import RuntimeCredentials
 from prefect_runtime.client import RuntimeService
-from prefect_runtime.wire.models import DiscoveryDocument
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 from .support import PUBLISHES
 

@@ -22,8 +22,8 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, fetch_result, run_program, run_sampler, wait_for_final_state
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import RuntimeJobFailureError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import PUBLISHES, card_fields, cards, execute_again, jobs_of, log_lines, run_id, shown

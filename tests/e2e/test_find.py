@@ -9,7 +9,7 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, choose_backend, fetch_result, find_jobs, run_sampler
 from prefect_runtime.client import RuntimeService
-from prefect_runtime.wire.models import DiscoveryDocument
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 from .support import execute_again, log_lines, run_id
 

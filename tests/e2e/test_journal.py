@@ -24,8 +24,8 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, fetch_result, run_sampler
 from prefect_runtime.client import RuntimeService
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import ConnectFailedError, SubmissionUnknownError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import (

@@ -22,8 +22,8 @@ from pydantic import SecretStr, ValidationError
 
 from prefect_runtime import RuntimeCredentials, RuntimeProgram, RuntimeProgramRun
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateError, RuntimeJobFailureError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .proxy import Proxy
 from .support import PROJECT, PUBLISHES, cards, eventually, execute_again, jobs_of, log_lines, run_async, run_id

@@ -23,7 +23,8 @@ from prefect.flows import Flow
 from prefect.workers.process import ProcessWorker
 
 from prefect_runtime.client import RuntimeService
-from prefect_runtime.wire.models import JobDocument, parse_time
+from prefect_runtime.wire.fields import parse_time
+from prefect_runtime.wire.models import JobDocument
 
 from .support import eventually, jobs_of
 

@@ -31,7 +31,7 @@ from websockets.sync.server import serve as serve_websocket
 
 from prefect_runtime.client import Credentials, RuntimeClient, RuntimeJob
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.wire.models import DiscoveryDocument
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 OUR_THREADS = ("callback-", "stream-", "job-monitor", "job-feed")
 

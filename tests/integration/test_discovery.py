@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from prefect_runtime.client import RuntimeService, discovery
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError
-from prefect_runtime.wire.models import PROTOCOL, DiscoveryDocument
+from prefect_runtime.wire.models import PROTOCOL
 
 from .programs import ECHO, HOLDS, STUBBORN
 from .support import alive, elapsed, eventually

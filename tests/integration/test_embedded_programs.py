@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeJob, RuntimeService
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import RuntimeJobFailureError, RuntimeJobMaxTimeoutError
-from prefect_runtime.wire.models import DiscoveryDocument
 
 from .programs import ECHO, ENVIRONMENT, HOLDS, STUBBORN, that_does
 from .support import Served, alive, elapsed, eventually

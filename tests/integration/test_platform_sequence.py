@@ -29,7 +29,7 @@ import requests
 from qiskit import QuantumCircuit, qpy
 from qiskit.circuit import Parameter
 
-from prefect_runtime.wire.models import DiscoveryDocument
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 from .support import Served, eventually
 

@@ -11,8 +11,10 @@ import qiskit.providers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import IBMQError, ProtocolError, UnknownJobStatusError
-from prefect_runtime.wire.models import DiscoveryDocument, JobDocument, JobStatus, ProgramDocument, parse_time
+from prefect_runtime.wire.fields import parse_time
+from prefect_runtime.wire.models import JobDocument, JobStatus, ProgramDocument
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
