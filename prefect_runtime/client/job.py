@@ -15,6 +15,7 @@ from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.callbacks import Callbacks
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.interrupt import Interrupt
+from prefect_runtime.client.job_failure import JobFailure
 from prefect_runtime.client.job_result import JobResult
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
@@ -26,20 +27,16 @@ from prefect_runtime.wire.errors import (
     ProtocolError,
     QiskitRuntimeError,
     RuntimeInvalidStateError,
-    RuntimeJobFailureError,
-    RuntimeJobMaxTimeoutError,
     RuntimeJobNotFound,
 )
 from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.metrics import JobMetrics
 from prefect_runtime.wire.models import JobDocument, JobStatus
-from prefect_runtime.wire.redaction import clean
 
 _log = get_logger(__name__)
 
 Decoder = type[ResultDecoder]
-REASON_CHARACTERS = 20_000
 
 
 class RuntimeJob:
@@ -85,9 +82,9 @@ class RuntimeJob:
         self._decoder = result_decoder
         self._document = document
         self._result = JobResult(api_client, job_id)
+        self._failure = JobFailure(api_client, job_id)
         self._decoded: dict[Decoder, Any] = {}
         self._callbacks = Callbacks(api_client, job_id)
-        self._reason: str | None = None
         if user_callback is not None:
             self._callbacks.start(user_callback, result_decoder)
 
@@ -161,49 +158,11 @@ class RuntimeJob:
     def error_message(self) -> str | None:
         """Return why the job failed, or None if it has not."""
         document = self.document()
-        if document.status is not JobStatus.ERROR:
-            return None
-        return self._failure_message(document, self._failure_reason(document))
-
-    def _failure_message(self, document: JobDocument, reason: str) -> str:
-        what = "ran longer than its max_execution_time" if document.ran_too_long else "has failed"
-        return f"Job {self._job_id} {what}: {reason}"
-
-    def _failure_reason(self, document: JobDocument) -> str:
-        """Return what the server or the program says of a failure; old servers say it in place of the result."""
-        if self._reason is not None:
-            return self._reason
-        text, answered = document.reason, True
-        if not text:
-            try:
-                text = self._client.results(self._job_id) or ""
-            except QiskitRuntimeError as error:  # the failure is known; that its reason is not must not hide it
-                answered = not error.retryable
-        parts = [text.strip() or "the server gave no reason."]
-        if document.reason_code is not None:
-            parts.append(f"(code {document.reason_code})")
-        if document.solution:
-            parts.append(document.solution)
-        # The end is kept: a traceback says there what happened.
-        text = " ".join(parts)
-        reason = clean(text, self._client.secrets, limit=len(text))[-REASON_CHARACTERS:]
-        if answered:
-            self._reason = reason
-        return reason
+        return self._failure.message(document) if document.status is JobStatus.ERROR else None
 
     def failure(self) -> QiskitRuntimeError:
         """Return the error that a job stands for which is final but not DONE."""
-        document = self.document()
-        if document.status is JobStatus.CANCELLED:
-            return RuntimeInvalidStateError(f"Job {self._job_id} was cancelled: it has no result.", job_id=self._job_id)
-        kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
-        reason = self._failure_reason(document)
-        return kind(
-            self._failure_message(document, reason),
-            reason=reason,
-            reason_code=document.reason_code,
-            job_id=self._job_id,
-        )
+        return self._failure.error(self.document())
 
     def metrics(self) -> Mapping[str, Any]:
         """Return the job's timestamps and usage, as the server gives them."""

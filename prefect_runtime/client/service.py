@@ -10,7 +10,6 @@ from typing import Any, Literal, NoReturn, Self
 from prefect_runtime.client import accounts, primitives, submission, usage
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
-from prefect_runtime.client.choice import Choice, Wish, choose
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import Decoder, RuntimeJob
 from prefect_runtime.client.line import REQUEST_SECONDS
@@ -27,6 +26,7 @@ from prefect_runtime.client.request import (
 )
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import check_seconds
+from prefect_runtime.client.service_backends import ServiceBackends
 from prefect_runtime.client.service_jobs import ServiceJobs
 from prefect_runtime.client.service_programs import ServicePrograms
 from prefect_runtime.client.sessions import Mode, RuntimeSession, check_max_ttl, open_session
@@ -41,7 +41,7 @@ from prefect_runtime.wire.logs import get_logger
 _log = get_logger(__name__)
 
 
-class RuntimeService(ServiceJobs, ServicePrograms):
+class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
     """A runtime, seen from one account. Use it as a context manager, or call `close`.
 
     Services of equal credentials share connections, token and watcher; all methods may be called from any thread.
@@ -346,37 +346,3 @@ class RuntimeService(ServiceJobs, ServicePrograms):
         name = self.backend_name(backend)
         document = open_session(self.client, mode=mode, backend=name, max_ttl=life)
         return RuntimeSession(self, document, mode=mode, backend=name)
-
-    def backend_name(self, backend: str | Sequence[str] | None = None) -> str | None:
-        """Return the name of the backend that a job, or a session, would be sent to now."""
-        return self._backends.name_for(check_backend(backend) or self._asked_backend)
-
-    # What is there
-
-    def backends(self) -> list[Backend]:
-        """Return the backends the server lists, with their status, without configuration and target."""
-        return self._backends.all()
-
-    def backend(self, name: str) -> Backend:
-        """Return one backend with its documents, at most five minutes old.
-
-        Raises:
-            BackendNotFoundError: The server has none of that name.
-        """
-        return self._backends.get(name)
-
-    def least_busy(self) -> Backend:
-        """Return the operational backend with the shortest queue; of equal ones, the first the server lists.
-
-        Raises:
-            BackendNotFoundError: None is operational.
-        """
-        return self._backends.least_busy()
-
-    def choose_backend(self, wish: Wish) -> Choice:
-        """Return the backend that is best for a piece of work now, and what spoke for it.
-
-        Raises:
-            BackendNotFoundError: None will do; the message says why not, for each.
-        """
-        return choose(wish, self._backends.all(), self._backends.get)

@@ -13,10 +13,12 @@ from prefect_runtime.wire.errors import ProtocolError
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
+    """Return the texts in a list; none for what is no list."""
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
 
 
 def text_of(value: Any) -> str:
+    """Return a text; an empty one for what is none."""
     return value if isinstance(value, str) else ""
 
 
@@ -31,6 +33,7 @@ def number_of(value: Any) -> float | None:
 
 
 def whole_number_of(value: Any) -> int | None:
+    """Return a whole number, which some servers write as a text; None for what is none."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
