@@ -74,9 +74,9 @@ def test_a_long_text_is_cut_after_it_was_cleaned() -> None:
 
 @pytest.mark.parametrize("text", ["http://" * 200_000, "eyJ" * 400_000, "token " * 200_000, "crn: " * 200_000])
 def test_a_text_made_for_it_does_not_keep_us_busy(text: str) -> None:
-    start = time.monotonic()
+    start = time.thread_time()
     clean(text, [TOKEN])
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_a_secret_is_not_cut_in_half_before_it_is_taken_out() -> None:

@@ -51,10 +51,10 @@ def test_lists_and_objects_have_a_limit() -> None:
     ],
 )
 def test_a_text_made_for_it_does_not_keep_us_busy(text: str) -> None:
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(ValueError):
         read_json(text)
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize("end", ["", "\\", '\\"', "\\\\"])
