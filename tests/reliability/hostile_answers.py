@@ -44,6 +44,7 @@ BATCH = 1000  # hypothesis keeps each example that it drew, some 4 kB: the growt
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_DECODED_BYTES = 16 * 1024 * 1024
 REQUEST_SECONDS = 1.0
+SLOW_SECONDS = 1.5
 KINDS = ("status", "list", "job", "results", "logs", "interim", "metrics", "submit", "sign in", "decoder", "stream")
 
 MAY_BE_IMPORTED = ("numpy", "qiskit", "encodings", "prefect_runtime", "websocket")
@@ -185,17 +186,26 @@ class Trial:
             classic(self.server.url), request_timeout=REQUEST_SECONDS, clock=Hurried(), transport=self.scripted
         )
         self.numbers: Counter[str] = Counter()
+        self.again = 0  # answers that were fed twice
         self.ends: Counter[str] = Counter()
         self.slowest = (0.0, "")
         self.largest = (0.0, "")
         self.failures: list[str] = []
 
     def run(self, kind: str, over_socket: bool, number: int) -> None:
+        over_socket = over_socket or kind == "stream"
+        self.numbers[f"{kind}, {'socket' if over_socket else 'scripted'}"] += 1
+        took = self._time(kind, over_socket, number)
+        if over_socket and took > SLOW_SECONDS:  # ours, or a busy machine's? What is ours comes again.
+            self.again += 1
+            took = min(took, self._time(kind, over_socket, number))
+        self.slowest = max(self.slowest, (took, f"{kind} {over_socket} {number}"))
+
+    def _time(self, kind: str, over_socket: bool, number: int) -> float:
+        """Feed one answer and return how many seconds that took."""
         rng = random.Random(number)
         body = body_for(rng, kind)
-        over_socket = over_socket or kind == "stream"
         act = self._over_socket(rng, kind, body) if over_socket else self._scripted(rng, kind, body)
-        self.numbers[f"{kind}, {'socket' if over_socket else 'scripted'}"] += 1
         # What comes over no socket has nothing to wait for; how long it takes is its processor time, on any machine.
         clock = time.monotonic if over_socket else time.process_time
         start, peak = clock(), peak_mib()
@@ -214,8 +224,8 @@ class Trial:
             )
         finally:
             watching.clear()
-        self.slowest = max(self.slowest, (clock() - start, f"{kind} {over_socket} {number}"))
         self.largest = max(self.largest, (peak_mib() - peak, f"{kind} {over_socket} {number}"))
+        return clock() - start
 
     def _scripted(self, rng: random.Random, kind: str, body: bytes) -> Callable[[], Any]:
         if kind == "decoder":
@@ -341,6 +351,7 @@ def main() -> None:
                 "numbers": trial.numbers,
                 "ends": trial.ends,
                 "slowest": trial.slowest,
+                "again": trial.again,
                 "largest": trial.largest,
                 "growth_mib": growth[-1],
                 "growth_by_batch": growth,
