@@ -119,7 +119,8 @@ def find(client: JobCalls, wanted: JobFilter, *, limit: int | None = None, skip:
     seen: set[str] = set()
     given, offset = 0, skip
     while limit is None or given < limit:
-        size = PAGE if limit is None or wanted.statuses else min(PAGE, limit - given)
+        # Only the first page is as small as what is wanted: a later one has to be longer than what was made meanwhile.
+        size = PAGE if limit is None or wanted.statuses or seen else min(PAGE, limit)
         page = client.jobs(
             limit=size,
             offset=offset,

@@ -103,6 +103,19 @@ def test_a_job_that_is_made_while_we_page_neither_hides_one_nor_repeats_one() ->
     assert len(server.asked) < 6
 
 
+@pytest.mark.parametrize(("made", "limit"), [(1, PAGE + 1), (60, PAGE + 50), (PAGE - 1, 2 * PAGE)])
+def test_a_limit_is_reached_though_jobs_are_made_while_we_page(made: int, limit: int) -> None:
+    server = Server(*(job(0, id=f"j{index}") for index in range(3 * PAGE)))
+    more = [job(0, id=f"new{index}") for index in range(made)]
+
+    def make() -> None:
+        server.jobs_there[:0] = more
+        more.clear()
+
+    server.meanwhile = make
+    assert ids(server, JobFilter(), limit=limit) == [f"j{index}" for index in range(limit)]
+
+
 def test_a_server_that_knows_no_pages_is_asked_twice_at_most() -> None:
     server = Server(*(job(0, id=f"j{index}") for index in range(PAGE + 5)))
     everything = list(server.jobs_there)
