@@ -59,7 +59,7 @@ def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets
     Args:
         answer: The answer.
         what: Method and path, for the message.
-        kind: What a 404 or 410 is about: "job", "program", "backend" or "session".
+        kind: What a 404 or 410 is about: "job", "program", "backend", "session" or something else.
         job_id: The job this is about.
         secrets: What must not be in the message.
     """
@@ -88,7 +88,7 @@ def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets
     if status in (404, 410):
         if kind == "job" and job_id is None:  # POST /jobs: it is the program or the backend that is not there
             kind = "backend" if "backend" in text.lower() else "program"
-        return _NOT_FOUND[kind](message, **details)
+        return _NOT_FOUND.get(kind, ApiError)(message, **details)
     if status >= 500:
         return ServerError(message, **details)
     return _BY_STATUS.get(status, ApiError)(message, **details)

@@ -155,6 +155,7 @@ def test_a_redirect_says_to_check_the_url_and_not_where_it_leads(status: int) ->
         ("job", None, "Backend ibm_x not found", BackendNotFoundError),
         ("program", None, "nope", RuntimeProgramNotFound),
         ("backend", None, "nope", BackendNotFoundError),
+        ("instance", None, "nope", ApiError),  # GET /instances/usage of a server that counts nothing
     ],
 )
 def test_a_404_says_what_is_not_there(kind: str, job_id: str | None, message: str, expected: type[ApiError]) -> None:
