@@ -209,3 +209,14 @@ def check_log_level(level: str | None) -> str | None:
     if not isinstance(level, str) or level.upper() not in _LOG_LEVELS:
         raise ConfigurationError(f"log_level: {level!r} is none of {', '.join(_LOG_LEVELS).lower()}.")
     return level.upper()
+
+
+def check_words(**words: str | None) -> None:
+    """Refuse what is sent as it is and is no text: written as JSON it would fail when the intent is on its card.
+
+    Raises:
+        ConfigurationError: One is none; the message names the field.
+    """
+    for name, word in words.items():
+        if word is not None and not isinstance(word, str):
+            raise ConfigurationError(f"{name}: must be a text, not {type(word).__name__}.")

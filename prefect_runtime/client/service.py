@@ -23,6 +23,7 @@ from prefect_runtime.client.request import (
     check_backend,
     check_log_level,
     check_tags,
+    check_words,
 )
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import check_seconds
@@ -247,6 +248,9 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
         check_seconds("max_execution_time", max_execution_time)
         if max_execution_time == 0:
             raise ConfigurationError("max_execution_time: must be more than 0 seconds.")
+        check_words(session_id=session_id, image=image)
+        if not isinstance(private, bool):
+            raise ConfigurationError("private: must be True or False.")
         if primitives.is_primitive(program_id, inputs):
             inputs = primitives.read(program_id, inputs)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,9 @@ from .support import http_server, job_document
         ({"log_level": "loud"}, ConfigurationError, "log_level:"),
         ({"options": {"shots": 5}}, ConfigurationError, "shots"),
         ({"idempotency_key": ""}, ConfigurationError, "idempotency_key:"),
+        ({"session_id": uuid.UUID(int=5)}, ConfigurationError, "session_id:"),
+        ({"image": b"name:tag"}, ConfigurationError, "image:"),
+        ({"private": "yes"}, ConfigurationError, "private:"),
         ({"on_existing": "guess"}, ConfigurationError, "on_existing:"),
         ({"callback": "no function"}, ConfigurationError, "callback:"),
         ({"result_decoder": 5}, ConfigurationError, "result_decoder:"),
