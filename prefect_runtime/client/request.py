@@ -220,3 +220,8 @@ def check_words(**words: str | None) -> None:
     for name, word in words.items():
         if word is not None and not isinstance(word, str):
             raise ConfigurationError(f"{name}: must be a text, not {type(word).__name__}.")
+
+
+def whole(seconds: float) -> float:
+    """Return seconds as they are sent: a whole number of them as one, which is all that IBM's service knows."""
+    return int(seconds) if float(seconds).is_integer() else seconds

@@ -24,6 +24,7 @@ from prefect_runtime.client.request import (
     check_log_level,
     check_tags,
     check_words,
+    whole,
 )
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import check_seconds
@@ -259,7 +260,7 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             "log_level": check_log_level(log_level),
             "runtime": image or None,
             "session_id": session_id,
-            "cost": max_execution_time,
+            "cost": None if max_execution_time is None else whole(max_execution_time),
             "private": private or None,
         }
         return Request(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from prefect_runtime.client.request import whole
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy, check_seconds
 from prefect_runtime.wire.errors import (
@@ -100,7 +101,7 @@ def check_max_ttl(max_ttl: float | None) -> float | None:
         return None
     if max_ttl == 0:
         raise ConfigurationError("max_ttl: must be more than 0 seconds.")
-    return int(max_ttl) if float(max_ttl).is_integer() else max_ttl
+    return whole(max_ttl)
 
 
 def open_session(client: RuntimeClient, *, mode: Mode, backend: str | None, max_ttl: float | None) -> SessionDocument:

@@ -204,6 +204,16 @@ def test_a_job_request_has_what_was_given_and_no_other_member(options: dict[str,
     }
 
 
+def test_whole_seconds_are_a_whole_number_however_they_are_written() -> None:
+    """A block's field makes 60.0 of 60; IBM's service and client know whole seconds only."""
+    with classic({"POST /jobs": (200, {"id": "j"}), "GET /jobs": (200, {"jobs": []})}) as (server, service):
+        for limit in (60, 60.0):
+            service.run("p", {}, backend="b", max_execution_time=limit, idempotency_key="one request")
+    bodies = [json.loads(sent.body) for sent in server.sent if sent.method == "POST"]
+    assert [repr(body["cost"]) for body in bodies] == ["60", "60"]
+    assert bodies[0]["tags"] == bodies[1]["tags"]
+
+
 @pytest.mark.parametrize("answer", [500, 504, "hangs up", "half an answer", "silence"])
 def test_a_job_request_without_an_answer_is_not_sent_twice(answer: int | str) -> None:
     over = threading.Event()
