@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from prefect_runtime.client.credentials import proxies_for
 from prefect_runtime.client.retry import Deadline
@@ -152,7 +152,7 @@ def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
         "proxy_type": target.scheme or "http",
     }
     if target.username:
-        options["http_proxy_auth"] = (target.username, target.password or "")
+        options["http_proxy_auth"] = (unquote(target.username), unquote(target.password or ""))
     return options
 
 

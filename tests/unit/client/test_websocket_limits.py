@@ -171,3 +171,17 @@ def test_another_machine_is_reached_through_the_proxy(serve: Callable[[Behaviour
     with pytest.raises(ConnectFailedError):
         connect("http://runtime.example/stream", options=options)
     assert [request.split()[:2] for request in asked] == [[b"CONNECT", b"runtime.example:80"]]
+
+
+def test_the_proxys_password_is_sent_as_it_is_and_not_as_a_url_has_it(serve: Callable[[Behaviour], str]) -> None:
+    asked: list[bytes] = []
+
+    def refuse(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        connection.sendall(b"HTTP/1.1 407 No\r\n\r\n")
+
+    proxy = serve(refuse).removesuffix("/stream").replace("http://", "http://us%40er:p%40ss%3Aword@")
+    with pytest.raises(ConnectFailedError):
+        connect("http://runtime.example/stream", options=SocketOptions(proxies={"http": proxy}))
+    (sent,) = re.findall(rb"Proxy-Authorization: Basic (\S+)", asked[0])
+    assert base64.b64decode(sent) == b"us@er:p@ss:word"
