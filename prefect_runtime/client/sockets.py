@@ -145,7 +145,7 @@ def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
     proxy = next((chosen[key] for key in keys if key in chosen), None)
     if proxy is None:
         return {"http_no_proxy": ["*"]}  # the environment does not decide
-    target = urlsplit(proxy)
+    target = urlsplit(proxy if "://" in proxy else f"http://{proxy}")  # as requests reads it
     options: dict[str, Any] = {
         "http_proxy_host": target.hostname,
         "http_proxy_port": target.port or 80,

@@ -45,7 +45,7 @@ def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
 def of_proxy(url: str) -> Iterator[str]:
     """Yield what is secret in a proxy's URL, in the forms in which it gets into headers and messages."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if "://" in url else f"http://{url}")  # as requests reads it
     except ValueError:
         yield url
         return

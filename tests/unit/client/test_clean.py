@@ -54,8 +54,9 @@ def test_a_known_secret_is_taken_out_in_every_form_it_travels_in(form: str) -> N
     assert clean("the server got nothing and said so", ["", ODD]) == "the server got nothing and said so"
 
 
-def test_a_proxys_password_is_no_more_shown_than_a_token() -> None:
-    proxies = {"https": "http://me:s%2Fcret-pass@proxy.example:3128", "http": "http://proxy.example:3128"}
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxys_password_is_no_more_shown_than_a_token(scheme: str) -> None:
+    proxies = {"https": f"{scheme}me:s%2Fcret-pass@proxy.example:3128", "http": "http://proxy.example:3128"}
     secrets = Credentials(channel="local", proxies=proxies).secrets
     for said in ("s%2Fcret-pass", "s/cret-pass", b64encode(b"me:s/cret-pass").decode()):
         assert clean(f"407 for {said} from proxy.example", secrets) == "407 for … from proxy.example"

@@ -185,3 +185,16 @@ def test_the_proxys_password_is_sent_as_it_is_and_not_as_a_url_has_it(serve: Cal
         connect("http://runtime.example/stream", options=SocketOptions(proxies={"http": proxy}))
     (sent,) = re.findall(rb"Proxy-Authorization: Basic (\S+)", asked[0])
     assert base64.b64decode(sent) == b"us@er:p@ss:word"
+
+
+def test_a_proxy_without_a_scheme_is_used_as_for_requests(serve: Callable[[Behaviour], str]) -> None:
+    asked: list[bytes] = []
+
+    def refuse(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        connection.sendall(b"HTTP/1.1 403 No\r\n\r\n")
+
+    proxy = serve(refuse).removesuffix("/stream").removeprefix("http://")
+    with pytest.raises(ConnectFailedError):
+        connect("http://runtime.example/stream", options=SocketOptions(proxies={"http": proxy}))
+    assert [request.split()[:2] for request in asked] == [[b"CONNECT", b"runtime.example:80"]]
