@@ -13,8 +13,11 @@ from prefect_runtime.client.finding import JobFilter, find
 from prefect_runtime.client.job import RuntimeJob, inputs_of
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
-from prefect_runtime.wire.errors import ApiError
+from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
+
+_log = get_logger(__name__)
 
 
 class ServiceJobs(abc.ABC):
@@ -98,8 +101,9 @@ class ServiceJobs(abc.ABC):
     def _backend_named(self, name: str) -> Backend:
         try:
             return self._backends.known(name)
-        except ApiError:
-            return Backend(name)  # retired since
+        except QiskitRuntimeError as error:  # retired since, or not to be had now: its jobs are in reach without it
+            _log.info("backend %s: nothing could be learned about it (%s)", name, error)
+            return Backend(name)
 
     def _as_job(self, document: JobDocument, backend: Backend) -> RuntimeJob:
         return RuntimeJob(

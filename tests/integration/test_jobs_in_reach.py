@@ -1,0 +1,47 @@
+"""A job is in reach of who has its id, whatever the server says of its backend and its inputs; on scripted servers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from canaries.values import ACCESS_TOKEN, API_KEY, CRN, IAM_TOKEN
+
+from prefect_runtime.client import Credentials, RuntimeService
+
+from .support import Answer, http_server, job_document
+
+BACKEND = "ibm_retired"
+GONE: Answer = (404, {"errors": [{"message": "no such page"}]})
+PAGES: Mapping[str, Answer] = {
+    "POST /identity/token": (200, {"access_token": IAM_TOKEN, "expires_in": 3600}),
+    "POST /jobs": (200, {"id": "j"}),
+    "GET /jobs": (200, {"jobs": [job_document("j", "Completed", backend=BACKEND)]}),
+    "GET /jobs/j": (200, job_document("j", "Completed", backend=BACKEND, params={"n": 1})),
+    "GET /jobs/j/results": (200, "7"),
+    "GET /backends": (200, {"devices": []}),
+}
+
+
+@contextlib.contextmanager
+def service(channel: Any, pages: Mapping[str, Answer]) -> Iterator[RuntimeService]:
+    """A service at a server that has these pages besides those above."""
+
+    def answer(request: Any, _: bytes) -> Answer:
+        return {**PAGES, **pages}.get(f"{request.command} {request.path.partition('?')[0]}", GONE)
+
+    with http_server(answer) as url:
+        if channel == "classic":
+            credentials = Credentials(channel="classic", url=url, token=ACCESS_TOKEN)
+        else:
+            credentials = Credentials(channel=channel, url=url, auth_url=url, token=API_KEY, instance=CRN)
+        with RuntimeService(credentials, settle_seconds=0, request_timeout=5) as found:
+            yield found
+
+
+def test_a_backend_that_has_lost_its_configuration_hides_none_of_its_jobs() -> None:
+    status = {"state": False, "status": "offline", "length_queue": 0}
+    with service("ibm_quantum_platform", {f"GET /backends/{BACKEND}/status": (200, status)}) as platform:
+        found = [platform.job("j"), *platform.jobs()]
+        assert [(job.job_id(), job.backend().name, job.result(timeout=5)) for job in found] == [("j", BACKEND, 7)] * 2
