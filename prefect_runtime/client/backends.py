@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from prefect_runtime.client.accounts import Account
 from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, ProtocolError, QiskitRuntimeError
+from prefect_runtime.wire.fields import number_of, whole_number_of
 from prefect_runtime.wire.logs import get_logger
 
 _log = get_logger(__name__)
@@ -162,14 +163,13 @@ def _from_page(page: Mapping[str, Any]) -> BackendStatus:
     return BackendStatus(
         operational=bool(page.get("state", True)) and word not in CLOSED_WORDS,
         message=message,
-        pending_jobs=int(page.get("length_queue") or 0),
+        pending_jobs=whole_number_of(page.get("length_queue")) or 0,
     )
 
 
 def _wait_of(device: Mapping[str, Any]) -> float | None:
     waits = device.get("wait_time_seconds")
-    seconds = waits.get("average") if isinstance(waits, Mapping) else None
-    return float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
+    return number_of(waits.get("average")) if isinstance(waits, Mapping) else None
 
 
 def _from_list(device: Mapping[str, Any]) -> Backend:
@@ -183,7 +183,7 @@ def _from_list(device: Mapping[str, Any]) -> Backend:
         status=BackendStatus(
             operational=status.get("name", "online") == "online",
             message=str(status.get("reason") or ""),
-            pending_jobs=int(device.get("queue_length") or 0),
+            pending_jobs=whole_number_of(device.get("queue_length")) or 0,
             wait_seconds=_wait_of(device),
         ),
     )

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
+
 from canaries.values import ACCESS_TOKEN, API_KEY, CRN, IAM_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeService
@@ -45,3 +47,15 @@ def test_a_backend_that_has_lost_its_configuration_hides_none_of_its_jobs() -> N
     with service("ibm_quantum_platform", {f"GET /backends/{BACKEND}/status": (200, status)}) as platform:
         found = [platform.job("j"), *platform.jobs()]
         assert [(job.job_id(), job.backend().name, job.result(timeout=5)) for job in found] == [("j", BACKEND, 7)] * 2
+
+
+@pytest.mark.parametrize("queue", ["many", [1], "3", 1e400])
+def test_an_odd_number_about_a_backend_loses_no_job_that_was_made(queue: Any) -> None:
+    pages: dict[str, Answer] = {
+        f"GET /backends/{BACKEND}/status": (200, {"state": True, "status": "active", "length_queue": queue}),
+        "GET /backends": (200, {"devices": [{"name": BACKEND, "queue_length": queue}]}),
+    }
+    with service("classic", pages) as classic:
+        job = classic.run("p", {}, backend=BACKEND)
+        assert (job.job_id(), job.result(timeout=5)) == ("j", 7)
+        assert [backend.name for backend in classic.backends()] == [BACKEND]
