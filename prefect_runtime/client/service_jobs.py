@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
@@ -112,7 +113,7 @@ class ServiceJobs(abc.ABC):
             self.credentials,
             document.id,
             document.program_id,
-            params=inputs_of(document),
+            params=_inputs(document),
             creation_date=document.created,
         )
 
@@ -144,3 +145,12 @@ class ServiceJobs(abc.ABC):
         deadline = Deadline(timeout, self.client.clock)
         for document in self.client.monitor.as_completed(job_ids, deadline=deadline):
             yield document.id, document.known_status()
+
+
+def _inputs(document: JobDocument) -> Mapping[str, Any]:
+    """Return a job's inputs; as they came where they cannot be decoded: who wants its result does without them."""
+    try:
+        return inputs_of(document)
+    except QiskitRuntimeError as error:
+        _log.warning("job %s: its inputs cannot be decoded (%s)", document.id, error)
+        return document.params if isinstance(document.params, Mapping) else {}

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-
 from canaries.values import ACCESS_TOKEN, API_KEY, CRN, IAM_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeService
@@ -59,3 +58,14 @@ def test_an_odd_number_about_a_backend_loses_no_job_that_was_made(queue: Any) ->
         job = classic.run("p", {}, backend=BACKEND)
         assert (job.job_id(), job.result(timeout=5)) == ("j", 7)
         assert [backend.name for backend in classic.backends()] == [BACKEND]
+
+
+@pytest.mark.parametrize(
+    "params", [{"circuit": {"__type__": "QuantumCircuit", "__value__": "of another Qiskit"}}, "no JSON", ["{"]]
+)
+def test_inputs_that_cannot_be_read_hide_no_result(params: Any) -> None:
+    document = job_document("j", "Completed", backend=BACKEND, params=params)
+    with service("classic", {"GET /jobs/j": (200, document)}) as classic:
+        job = classic.job("j")
+        assert job.result(timeout=5) == 7
+        assert job.inputs == (params if isinstance(params, dict) else {})
