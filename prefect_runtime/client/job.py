@@ -235,7 +235,7 @@ class RuntimeJob:
         self.wait_for_final_state(timeout=timeout, wait=wait)
         document = self.document()
         if document.status is not JobStatus.DONE:
-            raise self.failure()
+            raise self._failure.error(document, deadline)
         used = decoder or self._decoder
         if used not in self._decoded:
             self._decoded[used] = used.decode(self._result.fetch(deadline, private=document.private))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from prefect_runtime.client.job_result import GRACE_SECONDS
 from prefect_runtime.client.rest import RuntimeClient
+from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire.errors import (
     QiskitRuntimeError,
     RuntimeInvalidStateError,
@@ -28,12 +30,17 @@ class JobFailure:
         self._job_id = job_id
         self._known: str | None = None
 
-    def error(self, document: JobDocument) -> QiskitRuntimeError:
-        """Return the error that a job stands for which is final but not DONE."""
+    def error(self, document: JobDocument, deadline: Deadline | None = None) -> QiskitRuntimeError:
+        """Return the error that a job stands for which is final but not DONE.
+
+        Args:
+            document: What the server says of it.
+            deadline: Until when the reason is asked for, where the document has none; None for one request's time.
+        """
         if document.status is JobStatus.CANCELLED:
             return RuntimeInvalidStateError(f"Job {self._job_id} was cancelled: it has no result.", job_id=self._job_id)
         kind = RuntimeJobMaxTimeoutError if document.ran_too_long else RuntimeJobFailureError
-        reason = self._reason(document)
+        reason = self._reason(document, deadline)
         return kind(
             self._message(document, reason),
             reason=reason,
@@ -49,14 +56,15 @@ class JobFailure:
         what = "ran longer than its max_execution_time" if document.ran_too_long else "has failed"
         return f"Job {self._job_id} {what}: {reason}"
 
-    def _reason(self, document: JobDocument) -> str:
+    def _reason(self, document: JobDocument, deadline: Deadline | None = None) -> str:
         """Return what the server or the program says of it; old servers say it in place of the result."""
         if self._known is not None:
             return self._known
         text, answered = document.reason, True
         if not text:
             try:
-                text = self._client.results(self._job_id) or ""
+                within = None if deadline is None else Deadline(deadline.remaining() + GRACE_SECONDS, deadline.clock)
+                text = self._client.results(self._job_id, deadline=within) or ""
             except QiskitRuntimeError as error:  # the failure is known; that its reason is not must not hide it
                 answered = not error.retryable
         parts = [text.strip() or "the server gave no reason."]

@@ -283,6 +283,21 @@ def test_a_failed_job_without_a_result_is_a_failed_job_with_the_reason_there_is(
         assert handle.error_message() == str(caught.value)
 
 
+def test_a_failure_waits_for_its_reason_no_longer_than_its_caller() -> None:
+    over = threading.Event()
+
+    def silence() -> Answer:
+        over.wait(20)
+        return None
+
+    with classic({"GET /jobs/j": job("Failed"), "GET /jobs/j/results": silence}, request_timeout=30) as (_, service):
+        took = elapsed()
+        with pytest.raises(RuntimeJobFailureError, match="no reason"):
+            service.handle("j").result(timeout=1)
+        assert took() < 3
+        over.set()
+
+
 @pytest.mark.parametrize(("status", "kind"), [(403, PermissionDeniedError), (404, RuntimeJobNotFound)])
 def test_a_cancel_that_is_refused_is_a_typed_error_and_makes_no_status_up(status: int, kind: type[Exception]) -> None:
     refusal = status, {"error": {"message": "no", "code": status}}
