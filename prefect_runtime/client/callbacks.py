@@ -42,6 +42,7 @@ class Callbacks:
         Raises:
             RuntimeInvalidStateError: A callback is streaming already.
             InterimResultsUnavailableError: This channel has no streams.
+            QiskitRuntimeError: No thread could be started.
         """
         if not self._client.has_streams:
             raise InterimResultsUnavailableError(
@@ -52,13 +53,30 @@ class Callbacks:
                 raise RuntimeInvalidStateError(
                     f"Job {self._job_id}: a callback is streaming its results already.", job_id=self._job_id
                 )
-            stream = self._stream = InterimStream(self._client, self._job_id)
-        threading.Thread(
+            try:
+                self._stream = self._streaming(callback, decoder)
+            except RuntimeError:  # the job may have been made a moment ago: its id must not be lost
+                raise QiskitRuntimeError(
+                    f"Job {self._job_id}: no thread could be started to stream its interim results: this process, or "
+                    "its machine, has as many as it may have. The job goes on; stream its results with fewer threads.",
+                    job_id=self._job_id,
+                ) from None
+
+    def _streaming(self, callback: Callback, decoder: type[ResultDecoder]) -> InterimStream:
+        """Return a new stream whose results go to the callback."""
+        stream = InterimStream(self._client, self._job_id)
+        deliver = threading.Thread(
             target=_deliver,
             args=(stream, self._job_id, callback, decoder),
             name=f"callback-{self._job_id}",
             daemon=True,
-        ).start()
+        )
+        try:
+            deliver.start()
+        except RuntimeError:
+            stream.cancel()
+            raise
+        return stream
 
     def wait(self, timeout: float | None) -> None:
         """Wait until the callback has had every interim result; harmless when nothing streams or has streamed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from canaries.values import ACCESS_TOKEN, API_KEY, CRN, IAM_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.wire.errors import QiskitRuntimeError
 
-from .support import Answer, http_server, job_document
+from .support import Answer, eventually, http_server, job_document, our_threads
 
 BACKEND = "ibm_retired"
 GONE: Answer = (404, {"errors": [{"message": "no such page"}]})
@@ -69,3 +71,24 @@ def test_inputs_that_cannot_be_read_hide_no_result(params: Any) -> None:
         job = classic.job("j")
         assert job.result(timeout=5) == 7
         assert job.inputs == (params if isinstance(params, dict) else {})
+
+
+@pytest.mark.parametrize("name", ["stream-j", "callback-j"])
+def test_a_callback_without_a_thread_loses_no_job_that_was_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_if_possible(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_possible)
+    with service("classic", {"GET /jobs/j": (200, job_document("j", "Running"))}) as classic:
+        with pytest.raises(QiskitRuntimeError, match="no thread could be started") as caught:
+            classic.run("p", {}, backend=BACKEND, callback=lambda *_: None)
+        assert caught.value.job_id == "j"
+        job = classic.handle("j")
+        for _ in range(2):  # the second is not refused as a second stream
+            with pytest.raises(QiskitRuntimeError, match="no thread could be started"):
+                job.stream_results(lambda *_: None)
+        eventually(lambda: not our_threads() or all(one.name.startswith("job-") for one in our_threads()))
