@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qiskit import QuantumCircuit, qpy
+from qiskit.exceptions import QiskitError
 from qiskit.primitives.containers import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
@@ -44,7 +45,10 @@ def _tag(name: str, value: Any) -> dict[str, Any]:
 
 def _encode_circuit(circuit: QuantumCircuit) -> dict[str, Any]:
     buffer = io.BytesIO()
-    qpy.dump(circuit, buffer, RuntimeEncoder, version=min(MAX_QPY_VERSION, qpy.QPY_VERSION))
+    try:
+        qpy.dump(circuit, buffer, RuntimeEncoder, version=min(MAX_QPY_VERSION, qpy.QPY_VERSION))
+    except QiskitError as error:
+        raise TypeError(f"a circuit that QPY cannot hold ({error})") from None
     return _tag("QuantumCircuit", pack(buffer.getvalue()))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit, qpy
-from qiskit.circuit import Parameter, ParameterVector
+from qiskit.circuit import Instruction, Parameter, ParameterVector
 from qiskit.circuit.library import UnitaryGate, efficient_su2
 from qiskit.primitives import DataBin, PrimitiveResult, PubResult, SamplerPubResult
 from qiskit.primitives.containers import BitArray
@@ -92,6 +92,15 @@ def test_a_circuits_metadata_may_hold_what_the_codec_knows() -> None:
     again = round_trip(circuit)
     assert again == circuit
     assert again.metadata["seed"] == 7
+
+
+def test_a_circuit_that_qpy_has_no_form_for_is_refused_with_its_place() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.append(Instruction("of_my_own", 1, 0, [{"a": 1}]), [0])
+    with pytest.raises(ConfigurationError, match=r"inputs\['circuits'\]\[1\].*QPY"):
+        encode_inputs({"circuits": [QuantumCircuit(1), circuit]})
+    with pytest.raises(TypeError, match="QPY"):
+        encode_result(circuit)
 
 
 def test_circuits_are_sent_in_a_version_that_ibms_primitives_accept() -> None:
