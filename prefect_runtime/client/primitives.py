@@ -113,6 +113,10 @@ class Preparation:
         """
         backend = self._choose_backend()
         if not has_qiskit():
+            if self._client_side:
+                raise ConfigurationError(
+                    "primitives: 'client' needs the extra ibm: pip install 'prefect-runtime[ibm]'."
+                )
             note = "no: without Qiskit, circuits are sent as written, unchecked"
             params = self._params(self._plain_pubs(), support_qiskit=False)
             return Prepared(backend=backend.name, params=encode_inputs(params), notes={"transpiled": note})

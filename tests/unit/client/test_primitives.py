@@ -238,10 +238,11 @@ from prefect_runtime.client import primitives
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.wire.errors import ConfigurationError
 
-def make(program, pubs):
+def make(program, pubs, client_side=False):
     try:
         read = primitives.read(program, {"pubs": pubs, "options": {}})
-        made = primitives.Preparation(program, read, 2, lambda: Backend("far", configuration={"n_qubits": 5}))()
+        backend = Backend("far", configuration={"n_qubits": 5})
+        made = primitives.Preparation(program, read, 2, lambda: backend, client_side=client_side)()
         return {"params": json.loads(made.params), "note": made.notes["transpiled"]}
     except ConfigurationError as error:
         return {"error": str(error)}
@@ -251,8 +252,8 @@ assert sys.modules["qiskit"] is None
 """
 
 
-def without_qiskit(*requests: tuple[str, list[Any]]) -> list[Any]:
-    """Prepare requests (a program and its PUBs) in a process where importing Qiskit fails."""
+def without_qiskit(*requests: tuple[Any, ...]) -> list[Any]:
+    """Prepare requests (program, PUBs, whether IBM's client builds it) in a process where importing Qiskit fails."""
     given = json.dumps(requests)
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT_QISKIT], input=given, capture_output=True, text=True, check=False
@@ -313,3 +314,8 @@ def test_a_worker_without_qiskit_is_told_what_it_cannot_send() -> None:
     for (_, _, said), answer in zip(refused, made, strict=True):
         assert answer["error"].startswith("pubs[1]: ")
         assert said in answer["error"]
+
+
+def test_a_worker_without_qiskit_does_not_send_the_servers_primitive_for_the_clients() -> None:
+    (made,) = without_qiskit(("sampler", [BELL], True))
+    assert made == {"error": "primitives: 'client' needs the extra ibm: pip install 'prefect-runtime[ibm]'."}
