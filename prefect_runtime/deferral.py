@@ -37,7 +37,7 @@ from prefect_runtime.orphans import cancel_orphans, unfinished
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
-from prefect_runtime.tasks.wait import OnTimeout
+from prefect_runtime.tasks.wait import OnTimeout, check_fetching, check_waiting
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError, QiskitRuntimeError
 from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
@@ -114,8 +114,9 @@ def run_deferred(
         ConfigurationError: `credentials` is a block and not its name: the flow that looks after the job needs a name.
         QiskitRuntimeError: See the tasks.
     """
-    check_seconds("timeout", timeout)
+    check_waiting(timeout=timeout, on_timeout=on_timeout)
     check_seconds("suspend_after", suspend_after)
+    check_fetching(decoder, histogram=histogram)
     block = _name_of(credentials)
     submitted = run_by_name(credentials, program_id, inputs_or_pubs, options)
     if isinstance(submitted, dict):  # dry_run

@@ -10,7 +10,7 @@ from prefect_runtime.client import ResultDecoder
 from prefect_runtime.tasks.cancellation import OnCancel, last_words
 from prefect_runtime.tasks.job import fetch_logs
 from prefect_runtime.tasks.run import run_estimator, run_program, run_sampler
-from prefect_runtime.tasks.wait import OnTimeout, fetch_result, wait_for_final_state
+from prefect_runtime.tasks.wait import OnTimeout, check_fetching, check_waiting, fetch_result, wait_for_final_state
 from prefect_runtime.wire.errors import ConfigurationError, QiskitRuntimeError, RuntimeJobFailureError
 from prefect_runtime.wire.logs import get_logger
 
@@ -50,10 +50,13 @@ def execute(
             would be is returned.
 
     Raises:
+        ConfigurationError: Something that cannot work, of the wait and the result too; nothing was sent.
         RuntimeJobFailureError: The job failed.
         JobTimeoutError: Not final in time.
         QiskitRuntimeError: See the tasks.
     """
+    check_waiting(timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel)
+    check_fetching(decoder, histogram=histogram)
     with last_words():  # a signal may also come between the tasks
         submitted = run_by_name(credentials, program_id, inputs_or_pubs, options)
         if isinstance(submitted, dict):  # dry_run

@@ -17,7 +17,7 @@ from prefect_runtime.client import ResultDecoder
 from prefect_runtime.tasks import find, job, many, run, together, usage, wait
 from prefect_runtime.tasks.aside import aside, at_work, iterate_aside, turn
 from prefect_runtime.tasks.cancellation import OnCancel
-from prefect_runtime.tasks.wait import OnTimeout
+from prefect_runtime.tasks.wait import OnTimeout, check_fetching, check_waiting
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobFailureError
 from prefect_runtime.wire.logs import get_logger
 
@@ -142,13 +142,18 @@ async def aexecute(
         on_cancel: What happens to the job when somebody cancels the flow run: "cancel" or "keep".
         decoder: Class that decodes the result, or where it is.
         histogram: Also show counts as a picture (extra ``plots``).
-        options: As for `run_sampler`, `run_estimator` or `run_program`.
+        options: As for `run_sampler`, `run_estimator` or `run_program`; with ``dry_run=True``, nothing is sent and what
+            would be is returned.
 
     Raises:
+        ConfigurationError: Something that cannot work, of the wait and the result too; nothing was sent.
         RuntimeJobFailureError: The job failed.
         JobTimeoutError: Not final in time.
         QiskitRuntimeError: See the tasks.
     """
+    check_waiting(timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel)
+    if histogram or isinstance(decoder, str):  # an import, which takes its time
+        await aside(functools.partial(check_fetching, decoder, histogram=histogram), "aexecute")
     submit, arguments = together.submission_of(program_id, inputs_or_pubs)
     submitted = await _SUBMIT[submit](credentials, *arguments, **options)
     if isinstance(submitted, dict):  # dry_run

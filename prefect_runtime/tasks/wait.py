@@ -68,9 +68,8 @@ def wait_for_final_state(
         RuntimeInvalidStateError: The job was cancelled, for instance with its flow run.
         WaitInterruptedError: The flow run was cancelled, and the job kept.
     """
-    check_choice("on_timeout", on_timeout, ("keep", "cancel"))
-    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
-    service, pause = _open(credentials, timeout=timeout, wait=wait)
+    check_waiting(timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel)
+    service, pause = _open(credentials, wait)
     with service:
         job = handle_of(service, job_id)
         try:
@@ -118,12 +117,9 @@ def fetch_result(
         JobTimeoutError: Not final in time, or its result had not come by then.
         ResultDecodeError: The result cannot be read with this decoder.
     """
-    check_choice("on_timeout", on_timeout, ("keep", "cancel"))
-    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
-    decoder_class = _load_decoder(decoder)
-    if histogram:
-        plots.check_installed()
-    service, pause = _open(credentials, timeout=timeout, wait=wait)
+    check_waiting(timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel)
+    decoder_class = check_fetching(decoder, histogram=histogram)
+    service, pause = _open(credentials, wait)
     with service:
         deadline = Deadline(timeout, service.client.clock)
         job = handle_of(service, job_id)
@@ -153,12 +149,8 @@ def _show_histogram(job_id: str, result: Any) -> None:
         get_run_logger().warning("Job %s: its counts could not be shown as a picture (%s)", job_id, error)
 
 
-def _open(
-    credentials: CredentialsLike, *, timeout: float | None = None, wait: float | None = None
-) -> tuple[RuntimeService, float | None]:
+def _open(credentials: CredentialsLike, wait: float | None) -> tuple[RuntimeService, float | None]:
     """Return a client, and the longest pause between two looks at a job: the call's, else the block's."""
-    check_seconds("timeout", timeout)
-    check_seconds("wait", wait)
     block = load_credentials(credentials)
     return block.get_client(), block.wait_seconds if wait is None else wait
 
@@ -258,6 +250,31 @@ def _is_final_now(job: RuntimeJob) -> bool:
         return job.document().is_final
     except QiskitRuntimeError:
         return False
+
+
+def check_waiting(
+    *, timeout: float | None, wait: float | None = None, on_timeout: str, on_cancel: str = "cancel"
+) -> None:
+    """Refuse what no wait could be told. Who submits first asks this before, so that no job is made in vain.
+
+    Raises:
+        ConfigurationError: An argument that cannot be; the message names it.
+    """
+    check_choice("on_timeout", on_timeout, ("keep", "cancel"))
+    check_choice("on_cancel", on_cancel, ("keep", "cancel"))
+    check_seconds("timeout", timeout)
+    check_seconds("wait", wait)
+
+
+def check_fetching(decoder: type[ResultDecoder] | str | None, *, histogram: bool) -> type[ResultDecoder] | None:
+    """Return the class that decodes, if one is given; make sure that the result can be shown as asked for.
+
+    Raises:
+        ConfigurationError: It cannot be loaded, or what makes pictures is not installed.
+    """
+    if histogram:
+        plots.check_installed()
+    return _load_decoder(decoder)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

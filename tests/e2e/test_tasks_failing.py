@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import (
     RuntimeCredentials,
+    aexecute,
     execute,
     fetch_logs,
     fetch_result,
@@ -27,6 +29,7 @@ from prefect_runtime import (
     wait_for_final_state,
 )
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.deferral import run_deferred
 from prefect_runtime.wire.errors import (
     BackendNotFoundError,
     ConfigurationError,
@@ -225,6 +228,13 @@ def test_what_cannot_work_is_refused_before_a_job_exists(bell: QuantumCircuit, s
         (lambda: wait_for_final_state("local", "x", on_timeout="stop"), ConfigurationError, "on_timeout"),  # type: ignore[arg-type]
         (lambda: wait_for_final_state("local", "x", timeout=-1), ConfigurationError, "timeout"),
         (lambda: fetch_result("local", "x", decoder="no_such_module:Class"), ConfigurationError, "decoder"),
+        # What could not be waited for, or not be fetched then: known before the job is, not hours after it.
+        (lambda: execute("local", "sampler", [bell], on_timeout="stop"), ConfigurationError, "on_timeout"),  # type: ignore[arg-type]
+        (lambda: execute("local", "sampler", [bell], timeout=-1), ConfigurationError, "timeout"),
+        (lambda: execute("local", "sampler", [bell], decoder="no_such_module:Class"), ConfigurationError, "decoder"),
+        (lambda: asyncio.run(aexecute("local", "sampler", [bell], wait=-1)), ConfigurationError, "wait"),
+        (lambda: asyncio.run(aexecute("local", "sampler", [bell], decoder="nowhere")), ConfigurationError, "decoder"),
+        (lambda: run_deferred("local", "sampler", [bell], decoder="nowhere"), ConfigurationError, "decoder"),
     ]
 
     @flow
