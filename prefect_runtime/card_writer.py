@@ -1,9 +1,9 @@
-"""Writes down in the background what is true already, so that no job waits for Prefect's API. Used by the journal.
+"""Writes down in the background what is true already, so that no job waits for Prefect's API.
 
-Only what may be late goes this way: which job a request has (the intent is on the card already, and the job carries the
-request's key), and what people see. The order is kept; of several writes to one card that have not been sent, one is
-sent: so it lingers first, for a moment in which a quick job runs and is fetched. The thread lives while there is
-something to write, and the interpreter waits for it at its end.
+Used by whatever writes a card. Only what may be late goes this way: which job a request has (the intent is on the card
+already, and the job carries the request's key), and what people see. The order is kept; of several writes to one card
+that have not been sent, one is sent: so it lingers first, for a moment in which a quick job runs and is fetched. The
+thread lives while there is something to write, and the interpreter waits for it at its end.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Job cards as Prefect keeps them: one artifact a request, its metadata the record, its markdown what people see.
 
-Used by journal.py (the record, while a request is being submitted) and by the tasks (what people see, afterwards).
+Used by journal.py (the record, while a request is being submitted), by the tasks (what people see, afterwards), and by
+whoever looks for jobs that were left behind (orphans.py, hooks.py, the command line).
 """
 
 from __future__ import annotations

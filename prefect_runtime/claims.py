@@ -1,6 +1,7 @@
-"""Claims: of several that ask for the same thing at the same time, which one may go on. Used by journal.py.
+"""Claims: of several that ask for the same thing at the same time, which one may go on.
 
-A claim is a Prefect variable named after the request's key: creating one is atomic, and nothing else in Prefect is.
+Used by journal.py and card_search.py. A claim is a Prefect variable named after the request's key: creating one is
+atomic, and nothing else in Prefect is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Which execution of which flow run we are in: what makes a request of a re-run the same request. Used by journal.py.
+"""Which execution of which flow run we are in: what makes a request of a re-run the same request.
+
+Used by all that keeps cards, and by flow_watch.py.
 
 Prefect keeps a flow run's id when it is executed again (a retry, a crash, a resume), but gives subflows and task runs
 new ones. What stays is the outermost flow run's id and the place of each subflow in it: its name and the number of its

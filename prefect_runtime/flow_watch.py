@@ -1,4 +1,4 @@
-"""Hears of a cancelled flow run for everybody in this process who works for it. Used by tasks/cancellation.py.
+"""Hears of a cancelled flow run for everybody in this process who works for it. Used by the tasks.
 
 Prefect sends no signal to a task that was submitted, or that runs in another process, and none at all to a flow that
 runs as a plain script; what it does everywhere is to set the flow run's state. So that is looked at: by one thread per

@@ -1,4 +1,4 @@
-"""What this process knows of an account's cards and jobs, so that it need not ask again. Used by journal and tasks.
+"""What this process knows of an account's cards and jobs, so that it need not ask again. Used by all that keeps cards.
 
 Kept with the account, each kind by itself, and bounded: who works for days with one account must not grow, and what
 there is many of must not push out what there is little of.

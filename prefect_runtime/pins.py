@@ -1,6 +1,6 @@
 """What a flow run has chosen or opened, kept on a card of its own, so that the same flow run finds it again.
 
-A card is an artifact, as for jobs: its metadata the record, its markdown what people see. Used by the tasks.
+A card is an artifact, as for jobs: its metadata the record, its markdown what people see. Used by find and sessions.
 """
 
 from __future__ import annotations

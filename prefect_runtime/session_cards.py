@@ -1,7 +1,7 @@
-"""Session cards: which session a flow run has open, so that it finds it again, and others can close it. Used by tasks.
+"""Session cards: which session a flow run has open, so that it finds it again, and others can close it.
 
-Written before a session is asked for, completed with its id, and with the moment of its end. A card with an intent and
-no id says that nobody knows: see `SessionUnknownError`.
+Used by tasks, hooks and the command line. Written before a session is asked for, completed with its id, and with the
+moment of its end. A card with an intent and no id says that nobody knows: see `SessionUnknownError`.
 """
 
 from __future__ import annotations

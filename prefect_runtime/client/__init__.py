@@ -1,22 +1,25 @@
 """Talks to a runtime. Usable without Prefect; loads neither Prefect nor Qiskit nor NumPy until a value needs them.
 
-Data flows service -> primitives, fingerprint -> submission -> rest -> transport, and a `job_id` comes back up:
+Data flows service -> submission -> preparing, primitives -> rest -> line -> transport, and a `job_id` comes back up:
 
-    service       what is there, start one, find one                 -> RuntimeService
-    primitives    circuits as written: choose a backend, transpile, coerce
+    service       what is there, start one, find one                 -> RuntimeService; service_*.py have its parts
+    fingerprint   the same request has the same name in every process
+    submission    one request becomes one job; request.py has its words, settling.py finds one whose answer was lost,
+                  duplicates.py what is left over
+    preparing     its backend (backends.py) and its text
+    primitives    circuits as written: transpile, coerce
                   isa: what a backend cannot run; plain_pubs: without Qiskit; executor_program: client-side ones
     usage         what it will cost; preview.py shows it
-    submission    one request becomes one job; request.py has its words, duplicates.py what is left over
     pace          how fast job requests are sent, once the server has said that they are too many
     choice, fidelity  which backend is best for a piece of work
     finding       jobs by every filter, page by page
     sessions      sessions and batches                               -> RuntimeSession
-    job           one job's life                                     -> RuntimeJob
-    monitor, feed one watcher per account for every job that somebody waits for
+    job           one job's life                                     -> RuntimeJob; job_*.py, private_results.py
+    monitor, feed one watcher per account for every job that somebody waits for; board.py, inquiry.py
     streaming     interim results over a WebSocket
     rest          one method per endpoint                            -> RuntimeClient; line.py and *_calls.py
     auth, signing, instances, saved_accounts                         getting in
-    credentials, discovery, transport, retry, accounts         what those stand on
+    credentials, discovery, transport, retry, accounts               what those stand on
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One session, token and watcher per account and process: a locked, counted registry. Used by service.py.
+"""One session, token and watcher per account and process: a locked, counted registry. For service.py, backends.py.
 
 The one piece of module-level state of the package. An account that nobody uses any more is kept for a while, because
 the next task will want it: a connection and a token cost more than the task. After a fork the child starts with none:

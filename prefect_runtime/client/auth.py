@@ -1,4 +1,4 @@
-"""How we get in: where the API is and which headers open it, renewed when they stop doing so. Used by rest.py."""
+"""How we get in: where the API is and which headers open it, renewed when they stop doing so. Used by line.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backends an account has, and which of them a request is sent to. Used by service.py."""
+"""Which backends an account has, and which of them a request is sent to. Used by service*.py and preparing.py."""
 
 from __future__ import annotations
 

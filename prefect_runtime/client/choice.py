@@ -1,4 +1,7 @@
-"""Which backend is best for a piece of work: the shortest wait, or the best calibration. Used by service.py."""
+"""Which backend is best for a piece of work: the shortest wait, or the best calibration.
+
+Used by service_backends.py and the task `choose_backend`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Finds the embedded runtime, or starts it as a process of its own. Used by auth.py for the channel "local".
+"""Finds the embedded runtime, or starts it as a process of its own.
 
-The runtime is shared by all processes of a user with the same interpreter. It outlives who started it, and ends by
-itself after ten minutes without request or job.
+Used by auth.py for the channel "local", and by the command line. The runtime is shared by all processes of a user with
+the same interpreter. It outlives who started it, and ends by itself after ten minutes without request or job.
 """
 
 from __future__ import annotations

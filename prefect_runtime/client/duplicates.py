@@ -1,4 +1,7 @@
-"""Jobs that carry a request's key: finding them, and keeping one where there are more. Used by submission and tasks."""
+"""Jobs that carry a request's key: finding them, and keeping one where there are more.
+
+Used by settling.py, and on Prefect's side.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The successor of a crashed process must find the job its predecessor started, so a request's name is derived from what
 is asked for and from nothing that one process happens to have: no uuid, address, automatic circuit name, hash order or
-exporter's rounding (design.md, section 6). Imported inside `prefect_runtime.client` and by the journal; knows no I/O.
+exporter's rounding. Used by submission.py and the task `choose_backend`; knows no I/O.
 
 What counts as a difference is what may change the execution:
 

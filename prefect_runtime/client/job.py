@@ -1,7 +1,7 @@
-"""One job's life: `RuntimeJob`, with the methods, defaults and errors of the seed. Used by service.py and by people.
+"""One job's life: `RuntimeJob`, with the methods, defaults and errors of the Qiskit runtime's own.
 
-Where the classic implementation broke its own contract, the contract is kept: a cancelled job has no result, a status
-is never made up, a deadline is exact, a failed poll ends nothing.
+Used by service.py and by people. Where the classic implementation broke its own contract, the contract is kept: a
+cancelled job has no result, a status is never made up, a deadline is exact, a failed poll ends nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One watcher per account for every job that somebody in this process waits for. Used by job.py and service.py.
+"""One watcher per account for every job that somebody in this process waits for: `RuntimeClient.monitor`.
 
 Callers put the jobs they wait for on one board; one thread asks the server for all of them, by list where there are
 several, ever more seldom while nothing happens. Where the server tells of changes by itself (feed.py), asking is only

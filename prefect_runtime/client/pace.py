@@ -1,4 +1,4 @@
-"""At what pace an account's job requests are sent: as fast as they come, until the server says no. Used by submission.
+"""At what pace an account's job requests are sent: as fast as they come, until the server says no. For submission.
 
 A session bills by the clock, so nothing is held back on suspicion. Once the server has said 429 (or code 1202), all
 threads of the process stay away for as long as it asks, then come one by one, and ever closer to each other while it

@@ -1,4 +1,4 @@
-"""Results that can be read once: a private job's. On disk before anything else is done with them. Used by job.py.
+"""Results that can be read once: a private job's. On disk before anything else is done to them. Used by job_result.py.
 
 IBM's server deletes a private job's result once it has been read (REST API 0.45.3), so there is one read, straight into
 a file of the user's own (mode 0600). A read that breaks off is a loss that is said, never an empty result. Whole ones

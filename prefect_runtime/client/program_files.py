@@ -1,4 +1,4 @@
-"""Programs as people keep them, source and metadata, and as they are sent. Used by service_programs.py."""
+"""Programs as people keep them, source and metadata, and as they are sent. Used by service_programs.py and the CLI."""
 
 from __future__ import annotations
 

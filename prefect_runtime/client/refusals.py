@@ -1,4 +1,4 @@
-"""A server's refusal -> the error that says what the caller can do next. Used by rest.py."""
+"""A server's refusal -> the error that says what the caller can do next. Used by line.py and signing.py."""
 
 from __future__ import annotations
 

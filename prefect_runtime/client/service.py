@@ -143,7 +143,7 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             program_id: The program.
             inputs: Its arguments. "sampler" and "estimator" take ``{"pubs": […], "options": {…}}`` with circuits as
                 written: they are transpiled to the backend here.
-            options: ``{"backend_name": …, "log_level": …, "image": …}``, the seed's way to say these.
+            options: ``{"backend_name": …, "log_level": …, "image": …}``, the Qiskit runtime's way to say these.
             callback: Called with ``(job_id, interim_result)`` for every interim result, from now on.
             result_decoder: Class that decodes results and interim results.
             image: Runtime image, where the server has several.

@@ -1,8 +1,8 @@
-"""Sessions and batches: jobs that belong together, under one time to live -> `RuntimeSession`. Used by service.py.
+"""Sessions and batches: jobs that belong together, under one time to live -> `RuntimeSession`.
 
-A session bills by the clock until it is closed, so a time to live is asked for, and leaving the ``with`` closes it,
-however it is left. Nothing names a session before its id is known: an answer that was lost cannot be looked for, and is
-never asked for again.
+Used by service.py, and on Prefect's side. A session bills by the clock until it is closed, so a time to live is asked
+for, and leaving the ``with`` closes it, however it is left. Nothing names a session before its id is known: an answer
+that was lost cannot be looked for, and is never asked for again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What becomes of a sign-in that fails: short retries, then one kind of error that says why. Used by auth.py."""
+"""What becomes of a sign-in that fails: short retries, then one kind of error that says why.
+
+Used by auth.py and instances.py.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """One request becomes one job, whatever the network does. Knows a small `Journal` and no Prefect; used by service.py.
 
 No runtime has an idempotency key, so a request's identity is written at the server before the job's id is known: its
-key is one of the job's tags, derived from what is asked for, and found again by `GET /jobs?tags=`. The steps are those
-of design.md, section 6: look the card up; write the intent; POST once; what is ambiguous is looked up, never repeated
-blindly.
+key is one of the job's tags, derived from what is asked for, and found again by `GET /jobs?tags=`. The steps are these:
+look the card up; write the intent; POST once; what is ambiguous is looked up, never repeated blindly.
 """
 
 from __future__ import annotations

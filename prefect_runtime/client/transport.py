@@ -1,4 +1,4 @@
-"""One HTTP exchange with a total deadline, and typed errors. The only home of requests; used by rest and auth.
+"""One HTTP exchange with a total deadline, and typed errors. With timed_http.py the only home of requests.
 
 No retries, no redirects, no cookies, no environment (.netrc would overwrite our header): policy belongs to the callers.
 Errors are raised ``from None``, because an exception of requests carries the request with its headers.

@@ -1,7 +1,7 @@
 """The embedded runtime as an ASGI application: who gets in, and which routes there are.
 
-FastAPI and uvicorn live in this folder only. Routes are in classic.py (the dialect of the seed), platform.py (IBM's of
-today), job_routes.py (what both share) and streams.py.
+FastAPI and uvicorn live in this folder only. Routes are in classic.py (the first API), platform.py (IBM's of today),
+job_routes.py (what both share) and streams.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The classic dialect: routes of the runtime API that the seed's client speaks, at the server's root.
+"""The classic dialect: routes of the Qiskit runtime's first API, at the server's root.
 
 Source: qiskit-ibmq-provider 0.20.2 (methods, paths, bodies, status codes). Jobs are in job_routes.py. Ours on top:
 ``tags``, ``session_id`` and ``private`` in a job's body, the list's filters by tag and time, ``/backends`` as on IBM

@@ -1,4 +1,4 @@
-"""A worker process as the server sees it: start, give it a job, end it. Imported by executor.py only.
+"""A worker process as the server sees it: start, give it a job, end it. Imported by executor.py and endings.py.
 
 Processes are forked from a server process that has Qiskit imported ("forkserver"), so that a fresh one costs
 milliseconds, while the HTTP server itself never loads Qiskit.

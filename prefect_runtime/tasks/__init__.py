@@ -1,21 +1,25 @@
-"""The tasks, one per verb of the seed, and `execute`, which strings them together. What users import.
+"""The tasks, one per verb (run, wait, result, log, status, cancel), and `execute`, which strings them together.
 
 Tasks take a block, or the name of a saved one, and plain values, and return plain values: a job id crosses a task
 boundary, never a live client. They do not retry by themselves (``retries=0``): what is safe to repeat is repeated one
 room below, and the rest must not be. Nothing is cached: a cached status is a wrong status.
 
-    run         one request becomes one job
-    wait        until a job is final; its result
-    job         its log, its interim results, its status; cancelling it
-    many        waiting for many jobs; in the order in which they end
-    find        which backend is best; which jobs there are
-    sessions    sessions and batches, for a flow's body
-    together    execute: all of them; when a retry is safe
-    usage       what a job will cost, before there is one
-    twins       the async twins of all these: the same name with an `a` before it
-    around      what people put around them: a limit to open jobs, a job that goes with its transaction
-    aside       how they keep the event loop free
-    note        what the tasks write on a job's card
+    run           one request becomes one job
+    wait          until a job is final; its result
+    job           its log, its interim results, its status; cancelling it
+    many          waiting for many jobs; in the order in which they end
+    find          which backend is best; which jobs there are
+    sessions      sessions and batches, for a flow's body
+    together      execute: all of them; when a retry is safe
+    usage         what a job will cost, before there is one
+    twins         the async twins of all these: the same name with an `a` before it
+    around        what people put around them: a limit to open jobs, a job that goes with its transaction
+    aside         how they keep the event loop free
+    names         what their runs are called
+    note          what the tasks write on a job's card
+    relay         a job's log in the run's log
+    progress      a progress artifact
+    cancellation  how a cancelled flow run cancels its jobs
 """
 
 from prefect_runtime.tasks.around import aopen_jobs, cancel_on_rollback, open_jobs

@@ -1,4 +1,4 @@
-"""A cancelled flow run cancels its jobs: what the tasks put around submitting and waiting. Used by the tasks only.
+"""A cancelled flow run cancels its jobs: what the tasks put around submitting and waiting. hooks.py uses it too.
 
 Three things can happen to who waits. A person cancels the flow run: Prefect's API says so, the watch of the flow run
 (flow_watch.py) cancels the job, and the wait ends. Prefect ends the process for that reason: its signal is raised in

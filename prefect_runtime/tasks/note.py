@@ -1,4 +1,4 @@
-"""What Prefect learns of a job from the tasks: its card, and events. Used by the tasks only."""
+"""What Prefect learns of a job from the tasks: its card, and events. Used by the tasks and deferral.py."""
 
 from __future__ import annotations
 

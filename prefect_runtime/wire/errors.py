@@ -1,6 +1,6 @@
 """Every error of prefect-runtime, in one tree. Any room may raise and catch them.
 
-The seed's names are the trunk; the rest says what a caller can do next, never which verb failed::
+The Qiskit runtime's names are the trunk; the rest says what a caller can do next, never which verb failed::
 
     IBMQError
     ├─ UnknownJobStatusError              the server used a status word we do not know
@@ -49,7 +49,7 @@ _context = vars(BaseException)["__context__"]
 
 
 class IBMQError(Exception):
-    """Base of everything this package raises on purpose (the seed's name for it)."""
+    """Base of everything this package raises on purpose (the Qiskit runtime's name for it)."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -216,11 +216,11 @@ class RateLimitedError(ApiError):
         self.retry_after = retry_after
 
 
-class RuntimeJobNotFound(ApiError):  # noqa: N818 - the seed's name
+class RuntimeJobNotFound(ApiError):  # noqa: N818 - the Qiskit runtime's name
     """404: no such job for this account."""
 
 
-class RuntimeProgramNotFound(ApiError):  # noqa: N818 - the seed's name
+class RuntimeProgramNotFound(ApiError):  # noqa: N818 - the Qiskit runtime's name
     """404: no such program for this account."""
 
 

@@ -1,6 +1,6 @@
-"""Single values of documents that cross the wire, read leniently: what is no such value is not there. Imported by wire.
+"""Single values of documents that cross the wire, read leniently: what is no such value is not there.
 
-Times are the exception: a text that is none is an error, because somebody counts with it.
+Any room may import it. Times are the exception: a text that is none is an error, because somebody counts with it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def whole_number_of(value: Any) -> int | None:
 def parse_time(text: str | None) -> datetime | None:
     """Return the moment a server's timestamp names, aware, in UTC; None for no timestamp.
 
-    A text without an offset is UTC (the seed's "Job creation date, in UTC"); offsets are converted, not overwritten;
+    A text without an offset is UTC (`RuntimeJob`: "Job creation date, in UTC"); offsets are converted, not overwritten;
     nanoseconds are cut to microseconds.
 
     Raises:

@@ -1,7 +1,7 @@
 """Reads JSON text that somebody else wrote: no deeper, and with no more in it, than anything that is meant.
 
 Python's own reader stops at a depth that depends on its version and on how deep the caller stands already, and what it
-reads can be too deep for whoever writes or compares it later. Imported by every room.
+reads can be too deep for whoever writes or compares it later. Any room may import it.
 """
 
 from __future__ import annotations

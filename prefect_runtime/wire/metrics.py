@@ -1,4 +1,4 @@
-"""What a job has cost and when: a server's metrics, read leniently. Imported by client and tasks.
+"""What a job has cost and when: a server's metrics, read leniently. Used by `RuntimeJob`.
 
 Source: ``GET /jobs/{id}/metrics``, IBM's REST API 0.45.3; ``usage.seconds`` and ``usage.quantum_seconds`` are gone
 since ``IBM-API-Version`` 2026-03-15 and still read, because the version can be chosen.

@@ -1,6 +1,6 @@
 """Documents that cross the wire, read leniently: a newer server may add fields and words. Imported by every room.
 
-Sources: the classic API as in the seed and its client 0.20.2; IBM's REST API 0.45.3 (job object, states, reasons).
+Sources: qiskit-ibmq-provider 0.20.2 for the classic API; IBM's REST API 0.45.3 (job object, states, reasons).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The classic dialect as its clients speak it, step by step, with requests and websocket-client alone.
 
-Written from what is known of the service that the seed describes (login, programs, jobs, stream), not from our client
-or our server: both could share a mistake.
+Written from what is known of the service of that time (login, programs, jobs, stream), not from our client or our
+server: both could share a mistake.
 """
 
 from __future__ import annotations

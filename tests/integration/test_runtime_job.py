@@ -1,4 +1,4 @@
-"""RuntimeJob against its contract, the seed: waiting, results, cancelling, logs."""
+"""RuntimeJob against its contract, the Qiskit runtime's own: waiting, results, cancelling, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RuntimeJob against its contract, the seed: signature, attributes, decoders, and what it refuses."""
+"""RuntimeJob against its contract, the Qiskit runtime's own: signature, attributes, decoders, and what it refuses."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def other_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[dt.timezone]:
     ("text", "utc"),
     [
         ("2021-10-04T13:52:09.456851Z", (13, 52, 9, 456851)),
-        ("2021-10-04T13:52:09.456851", (13, 52, 9, 456851)),  # the seed: "Job creation date, in UTC"
+        ("2021-10-04T13:52:09.456851", (13, 52, 9, 456851)),  # its documentation: "Job creation date, in UTC"
         ("2021-10-04T13:52:09+02:00", (11, 52, 9, 0)),
         ("2021-10-04T13:52:09.123456789Z", (13, 52, 9, 123456)),
     ],

@@ -20,7 +20,7 @@ PUBLIC = {
     "arun_program", "arun_sampler", "arun_estimator", "await_for_final_state", "afetch_result", "afetch_logs",
     "astream_results", "ajob_status", "acancel_job", "await_for_jobs", "aas_completed", "aiter_results", "aexecute",
 }  # fmt: skip
-"""design.md, section 3: the names that acceptance checks import."""
+"""Names that people import."""
 
 PUBLIC_CLIENT = {"RuntimeService", "RuntimeJob", "RuntimeClient", "Credentials", "ResultDecoder", "JobStatus"}
 

@@ -1,4 +1,5 @@
-"""The programs the embedded runtime has from the start: ``sampler`` and ``estimator``. Run in processes of their own.
+"""The programs the embedded runtime has from the start. Run in processes of their own.
 
-A program is a module with ``main(backend, user_messenger, **inputs)``; what it returns is the job's result.
+They are ``sampler``, ``estimator`` and, where the extra ``ibm`` is installed, ``executor``. A program is a module with
+``main(backend, user_messenger, **inputs)``; what it returns is the job's result.
 """

@@ -1,4 +1,4 @@
-"""What a circuit is made of, as far as it decides how to simulate it. Only methods.py imports this; loads Qiskit."""
+"""What a circuit is made of, as far as it decides how to simulate it. Loads Qiskit."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ def test_without_time_left_nothing_is_sent(serve: Serve) -> None:
     ids=["HTTP", "SSH", "refusal", "closed", "silence"],
 )
 def test_without_a_tls_handshake_nothing_was_sent(serve: Serve, behave: Behaviour | bytes) -> None:
-    """design.md, section 6, step 4: DNS, connect, TLS."""
+    """Provably not accepted: DNS, connect, TLS."""
     with pytest.raises(ConnectFailedError):
         ask(serve(behave).url.replace("http:", "https:"), method="POST", body=b"{}", seconds=1.0)
 

@@ -52,7 +52,7 @@ RETRYABLE = {
     "ServerError",
     "SubmissionUnknownError",
 }
-"""Doing the same again can help and cannot do harm: design.md, section 5, and the classes' docstrings."""
+"""Doing the same again can help and cannot do harm: see the classes' docstrings."""
 
 
 def keywords(kind: type[IBMQError]) -> dict[str, inspect.Parameter]:
