@@ -17,13 +17,11 @@ _LOOP_JUMPS = frozenset({"break_loop", "continue_loop"})
 _RZZ_SLACK = 1e-10  # rounding; a little more than pi/2 is only a little less accurate
 
 
-def is_isa(circuit: Any, target: Any) -> bool:
-    """Return True if the circuit runs on the target unchanged: each instruction is supported on its very qubits."""
-    return misfit(circuit, target) is None
-
-
 def misfit(circuit: Any, target: Any) -> str | None:
-    """Return the first thing in a circuit that the target cannot run, in words; None if it can run all of it."""
+    """Return the first thing in a circuit that the target cannot run, in words; None if it can run all of it.
+
+    Each instruction has to be supported on its very qubits.
+    """
     if target.num_qubits is not None and circuit.num_qubits > target.num_qubits:
         return f"it has {circuit.num_qubits} qubits, the backend has {target.num_qubits}"
     return _misfit(circuit, list(range(circuit.num_qubits)), target)

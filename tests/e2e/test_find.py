@@ -8,7 +8,6 @@ from pydantic import SecretStr
 from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, choose_backend, fetch_result, find_jobs, run_sampler
-from prefect_runtime.client import RuntimeService
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 from .support import execute_again, log_lines, run_id
@@ -31,9 +30,7 @@ def platform_block(embedded: DiscoveryDocument) -> str:
     return "e2e-platform"
 
 
-def test_a_flow_run_executed_again_keeps_its_backend_and_its_job(
-    platform_block: str, bell: QuantumCircuit, service: RuntimeService
-) -> None:
+def test_a_flow_run_executed_again_keeps_its_backend_and_its_job(platform_block: str, bell: QuantumCircuit) -> None:
     broken = True
     names = ["generic_5q", "generic_27q"]
 

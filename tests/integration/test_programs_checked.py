@@ -170,7 +170,7 @@ def test_a_programs_limit_is_changed_by_either_of_its_names_and_kept_by_other_ch
 
 
 @pytest.mark.parametrize("query", ["offset=-1", "limit=-1", "limit=0", "offset=-5&limit=-5"])
-def test_a_page_of_programs_that_cannot_be_is_the_first(runtime: Any, service: RuntimeService, query: str) -> None:
+def test_a_page_of_programs_that_cannot_be_is_the_first(runtime: Any, query: str) -> None:
     url, headers = f"{runtime.found.url}/programs", {"X-Access-Token": runtime.found.token}
     every = requests.get(url, headers=headers, timeout=10).json()
     assert "sampler" in {program["id"] for program in every["programs"]}

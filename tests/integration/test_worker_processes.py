@@ -117,7 +117,7 @@ def test_a_job_that_is_cancelled_while_its_process_is_made_never_runs(
 
 
 def test_a_job_whose_process_was_being_made_when_the_server_ended_runs_once_it_is_back(
-    single: Served, run: Callable[[], tuple[RuntimeJob, Path]], client: RuntimeService
+    single: Served, run: Callable[[], tuple[RuntimeJob, Path]]
 ) -> None:
     [stopped] = forkservers(single)
     stopped.suspend()

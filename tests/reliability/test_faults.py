@@ -262,9 +262,7 @@ def test_a_failed_status_query_makes_no_second_job(
     assert len(ledger.jobs) == 10
 
 
-def test_an_unreachable_server_gets_nothing_and_the_error_says_so(
-    seed: int, far_end: Callable[..., LedgerServer]
-) -> None:
+def test_an_unreachable_server_gets_nothing_and_the_error_says_so(far_end: Callable[..., LedgerServer]) -> None:
     ledger = Ledger()
     server = far_end(ledger)
     server.close()

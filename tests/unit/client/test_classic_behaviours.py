@@ -172,7 +172,7 @@ class Line:
         return JobDocument.parse({"id": job_id, "status": self.word})
 
 
-def test_a_stream_that_is_refused_is_asked_for_ever_more_seldom_and_given_up(clock: FakeClock) -> None:
+def test_a_stream_that_is_refused_is_asked_for_ever_more_seldom_and_given_up() -> None:
     line = Line(100)
     stream = Timed(line)
     assert stream.texts() == ["StreamClosedError"]

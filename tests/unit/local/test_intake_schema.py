@@ -17,8 +17,6 @@ from prefect_runtime.wire import codec
 
 SOURCE = "def main(backend, user_messenger, **kwargs):\n    return 1\n"
 
-LYING = b"\x93NUMPY\x01\x00\x3b\x00{'descr': '<f8', 'fortran_order': False, 'shape': (9,)}    " + bytes(8)
-
 
 def on_the_wire(value):
     return json.loads(codec.encode_inputs({"value": value}))["value"]
