@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
+from prefect_runtime.local.programs.registers import with_all_bits, with_own_bits
 from prefect_runtime.wire.logs import get_logger
 
 logger = get_logger(__name__)
@@ -49,8 +50,10 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
         began = time.perf_counter()
         # Another seed for each PUB: equal PUBs must not get equal noise.
         sampler = _sampler(backend, None if seed is None else seed + number)
+        asked, every_bit = with_all_bits(pub)
         with naming_pub(number):
-            results.append(sampler.run([pub]).result()[0])
+            result = sampler.run([asked]).result()[0]
+        results.append(result if every_bit is None else with_own_bits(result, pub.circuit, every_bit))
         seconds = time.perf_counter() - began
         user_messenger.publish({"pub": number, "pubs": len(coerced), "seconds": seconds})
     return PrimitiveResult(results, metadata={"version": 2})

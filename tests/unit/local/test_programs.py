@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit, generate_preset_pass_manager, qasm3
-from qiskit.circuit import Parameter
+from qiskit.circuit import ClassicalRegister, Clbit, Parameter, QuantumRegister
 from qiskit.quantum_info import SparsePauliOp
 
 from prefect_runtime.client.backend import Backend
@@ -115,6 +115,28 @@ def test_a_measurement_can_decide_what_happens_next(name):
     counts = run(sampler, [[laid_out(name, circuit), None, 1000]], SEED, backend=name)[0].data.c.get_counts()
     assert counts["00"] + counts["11"] > (999 if name == "aer_simulator" else 850)
     assert counts["11"] == pytest.approx(500, abs=100)
+
+
+def test_a_register_has_its_own_bits_wherever_they_lie_in_the_circuit():
+    bits = [Clbit() for _ in range(3)]
+    circuit = QuantumCircuit(QuantumRegister(3), bits)
+    picked = {"last_first": [2, 0], "side_by_side": [0, 1], "shared": [1, 0], "every_bit": [0]}
+    for name, places in picked.items():
+        circuit.add_register(ClassicalRegister(bits=[bits[place] for place in places], name=name))
+    circuit.rx(Parameter("theta"), 0)
+    circuit.measure(range(3), bits)
+    with circuit.if_test((circuit.cregs[0], 2)):  # its second bit, the first of the circuit
+        circuit.x(2)
+    circuit.measure(2, bits[2])
+    data = run(sampler, [[circuit, [[0.0], [np.pi]], 10]])[0].data
+    assert list(data) == list(picked)
+    counts = {name: [data[name].get_counts(index) for index in (0, 1)] for name in picked}
+    assert counts == {
+        "last_first": [{"00": 10}, {"11": 10}],
+        "side_by_side": [{"00": 10}, {"01": 10}],
+        "shared": [{"00": 10}, {"10": 10}],
+        "every_bit": [{"0": 10}, {"1": 10}],
+    }
 
 
 @pytest.mark.parametrize(
