@@ -216,10 +216,27 @@ def _run(order: Order, messenger: UserMessenger) -> str:
     from prefect_runtime.local import backends
 
     logging.basicConfig(level=order.log_level.upper(), stream=sys.stderr, force=True)
-    program = _load(order)
-    backend = backends.simulator(order.backend, calibration=order.calibration)
-    result = program.main(backend, messenger, **decode(order.params))
-    return encode_result(result) if messenger.final is None else messenger.final
+    with _forks_end():
+        program = _load(order)
+        backend = backends.simulator(order.backend, calibration=order.calibration)
+        result = program.main(backend, messenger, **decode(order.params))
+        return encode_result(result) if messenger.final is None else messenger.final
+
+
+@contextlib.contextmanager
+def _forks_end() -> Iterator[None]:
+    """End a process that the program forked and let run on: it would write the result, and report, a second time."""
+    own, code = os.getpid(), 1
+    try:
+        yield
+        code = 0
+    finally:
+        if os.getpid() != own:
+            with contextlib.suppress(Exception):  # as in _failed
+                if code:
+                    sys.stderr.write(_traceback())
+                sys.stdout.flush()
+            os._exit(code)
 
 
 def _load(order: Order) -> Any:

@@ -97,6 +97,22 @@ def test_what_a_program_does_to_its_process_does_not_cost_its_result(run: Run, l
 
 
 @pytest.mark.parametrize(
+    ("line", "code"), [("return 'the fork'", 0), ("raise ValueError('of the fork')", 1), ("sys.exit(0)", 1)]
+)
+def test_a_fork_that_a_program_lets_run_on_neither_writes_its_result_nor_ends_its_job(
+    line: str, code: int, run: Run
+) -> None:
+    forks = [
+        "if (child := os.fork()) == 0:",
+        f"    {line}",
+        "return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
+    ]
+    job = run(that_does(*forks))
+    assert job.result(timeout=20) == code
+    assert ("of the fork" in job.logs()) == ("raise" in line)
+
+
+@pytest.mark.parametrize(
     "does", ["time.sleep(60)", "while True: user_messenger.publish(1)"], ids=["silent", "publishes on and on"]
 )
 def test_a_program_that_runs_too_long_is_ended_and_told_apart(does: str, run: Run, service: RuntimeService) -> None:
