@@ -33,6 +33,7 @@ from prefect_runtime.wire.logs import get_logger
 _log = get_logger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_SIGN_IN_BYTES = 16 * 1024  # from whoever is on this machine: reading 64 MiB of them would keep all others waiting
 MAX_PENDING = 10_000
 MAX_STREAMS = 256
 STREAM_RETRY_SECONDS = 5
@@ -144,7 +145,8 @@ class Guard:
         runtime.open_requests += 1
         runtime.open_streams += streams
         try:
-            return await self._app(scope, _limited(receive), send)
+            most = MAX_SIGN_IN_BYTES if scope["path"] in OPEN_PATHS else MAX_BODY_BYTES
+            return await self._app(scope, _limited(receive, most), send)
         finally:
             runtime.open_requests -= 1
             runtime.open_streams -= streams
@@ -180,7 +182,7 @@ def _address(scope: Message) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, most: int) -> Receive:
     """Cap what a request's body may bring, in bytes, whatever Content-Length says."""
     size = 0
 
@@ -188,9 +190,9 @@ def _limited(receive: Receive) -> Receive:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > MAX_BODY_BYTES:
-            solution = "Split the request into several jobs."
-            raise Refusal(413, 413, f"The body is larger than {MAX_BODY_BYTES} bytes.", solution=solution)
+        if size > most:
+            solution = "Split the request into several jobs." if most == MAX_BODY_BYTES else ""
+            raise Refusal(413, 413, f"The body is larger than {most} bytes.", solution=solution)
         return message
 
     return limited

@@ -371,6 +371,14 @@ def test_a_body_that_is_too_large_is_refused(plain: Plain) -> None:
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("path", sorted(OPEN_ROUTES - {"/version"}))
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_has_not_signed_in_cannot_have_a_large_body_read(plain: Plain, path: str, *, chunked: bool) -> None:
+    body = b"apikey=1&" * 10_000
+    answer = requests.post(plain.url + path, data=iter([body]) if chunked else body, timeout=5)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, 413)
+
+
 def test_the_discovery_file_is_private_and_has_its_five_members(runtime: Any) -> None:
     file = runtime.data_dir / "runtime.json"
     document = json.loads(file.read_text())
