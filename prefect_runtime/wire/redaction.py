@@ -28,18 +28,25 @@ _SECRET_SHAPES = re.compile(
 )
 
 
+_UNKEPT = re.compile(r"[\x00\ud800-\udfff]")
+"""What PostgreSQL keeps in no text, and half a character, which has no UTF-8: a flow run that Prefect's API cannot take
+the state of, for such a message, stays Running (3.8.8)."""
+
 _MARGIN = 4096  # more than the longest secret, which must not be cut in half
 _LAST_WORD = re.compile(rf"[^\s\"']{{0,{_MARGIN}}}\Z")
 
 
 def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
-    """Return a server's or driver's text without anything that must not be shown, cut to `limit` characters."""
+    """Return a server's or driver's text without anything that must not be shown, cut to `limit` characters.
+
+    What cannot be kept in every database is a replacement character.
+    """
     if len(text) > limit + _MARGIN:  # a text made for it keeps the search below busy for hours
         text = _LAST_WORD.sub("…", text[: limit + _MARGIN])
     known = tuple(filter(None, secrets))
     if known:
         text = _known(known).sub("…", text)
-    return _SECRET_SHAPES.sub("…", text)[:limit]
+    return _UNKEPT.sub("\ufffd", _SECRET_SHAPES.sub("…", text)[:limit])
 
 
 def of_proxy(url: str) -> Iterator[str]:

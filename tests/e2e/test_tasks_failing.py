@@ -6,10 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import State
 from pydantic import SecretStr
@@ -42,6 +44,7 @@ from prefect_runtime.wire.errors import (
     RuntimeProgramNotFound,
 )
 
+from .postgres import prefect_on_postgres
 from .support import PUBLISHES, cards, eventually, free_port, jobs_of, run_id, shown, task_runs
 
 Upload = Callable[..., str]
@@ -114,6 +117,31 @@ def test_execute_fetches_the_log_of_a_failed_job(upload: Upload) -> None:
     error_of(state, RuntimeJobFailureError)
     run = task_run(state, "Fetch log", of=3)
     assert run.state is not None and run.state.is_completed()
+
+
+NUL = """
+def main(backend, user_messenger):
+    print("of the log\\x00")
+    raise ValueError("the pulse \\x00 is odd")
+"""
+
+
+@pytest.mark.pr
+def test_a_reason_that_postgresql_cannot_keep_fails_the_flow_run_all_the_same(upload: Upload, tmp_path: Path) -> None:
+    @flow
+    def fails() -> Any:
+        return execute("local", upload(NUL), {})
+
+    with prefect_on_postgres(tmp_path):
+        state = fails(return_state=True)
+        with get_client(sync_client=True) as client:
+            kept = client.read_flow_run(run_id(state)).state
+        (card,) = cards(run_id(state))
+    assert kept is not None
+    assert kept.is_failed()
+    assert "the pulse \ufffd is odd" in str(kept.message)
+    assert "the pulse \ufffd is odd" in shown(card)["Why"]
+    assert "failure_delivered" in dict(card.metadata_ or {})
 
 
 def test_a_wait_that_times_out_leaves_the_job_for_the_next_flow_run(upload: Upload, service: RuntimeService) -> None:

@@ -73,6 +73,12 @@ def test_a_long_text_is_cut_after_it_was_cleaned() -> None:
     assert len(clean("x" * 10_000)) == 2000
 
 
+def test_what_no_database_keeps_is_not_there_any_more() -> None:
+    shown = clean("a\x00b\ud800c\udfffd é \U0001f600\tx")
+    assert shown == "a\ufffdb\ufffdc\ufffdd é \U0001f600\tx"
+    assert shown.encode()
+
+
 @pytest.mark.parametrize("text", ["http://" * 200_000, "eyJ" * 400_000, "token " * 200_000, "crn: " * 200_000])
 def test_a_text_made_for_it_does_not_keep_us_busy(text: str) -> None:
     start = time.thread_time()
