@@ -10,13 +10,10 @@ next execution, which attaches to it.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as current_flow_run
 
 from prefect_runtime.client import RuntimeService
@@ -26,15 +23,11 @@ from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, FlowWatches, Guard, each_at_once, watches
 from prefect_runtime.journal import PrefectJournal
-from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.note import Logger, note, run_logger
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError
-from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus
 
-_log = get_logger(__name__)
-
 OnCancel = Literal["cancel", "keep"]
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 READ_BACK_SECONDS = 3.0  # some runtimes take a moment from the request to the end of the job
 LATE_JOB_PAUSES = (0.2, 0.5, 1.0)  # seconds in which a request whose answer will never be read may become a job
@@ -59,7 +52,7 @@ def watching(
     if not flow_run_id:  # nobody can cancel it
         yield interrupt
         return
-    logger = _run_logger()
+    logger = run_logger()
 
     def act() -> None:
         if on_cancel == "keep":
@@ -93,14 +86,6 @@ def last_words(*, of: FlowWatches = watches) -> Iterator[None]:
         raise
 
 
-def _run_logger() -> Logger:
-    """Return the run's logger; a plain one in a thread of a user's own, which Prefect knows nothing of."""
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return _log
-
-
 def no_longer_watched(job_ids: Sequence[str], *, of: FlowWatches = watches) -> None:
     """Say that jobs are final."""
     of.forget(job_ids)
@@ -132,7 +117,7 @@ class Submitting:
         if not self._flow_run_id or not isinstance(journal, PrefectJournal):
             yield
             return
-        self._journal, self._logger = journal, _run_logger()
+        self._journal, self._logger = journal, run_logger()
         self._of.add(self._flow_run_id, self._guard)
         try:
             with last_words(of=self._of), self._interrupt.around():
@@ -162,7 +147,7 @@ class Submitting:
         self._guard.jobs = {job_id}
         self._job_id = job_id
         if self._cancelled:  # while the request was under way: what was made of it was not there to be seen
-            cancel_all(self._service, [job_id], self._logger or _run_logger())
+            cancel_all(self._service, [job_id], self._logger or run_logger())
             raise RuntimeInvalidStateError(
                 f"Job {job_id}: its flow run was cancelled while it was submitted.", job_id=job_id
             )
@@ -170,7 +155,7 @@ class Submitting:
     def _act(self) -> None:
         self._cancelled = True
         self._interrupt.set(WHY)  # it may have minutes to wait: for its turn, or for an answer that was lost
-        logger = self._logger or _run_logger()
+        logger = self._logger or run_logger()
         for pause in (*(LATE_JOB_PAUSES if self._sent else ()), None):
             found = [self._job_id] if self._job_id else self._own_jobs()
             if found or pause is None:

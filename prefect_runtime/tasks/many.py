@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.logging import get_run_logger
 
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.cancellation import OnCancel, no_longer_watched, watching
-from prefect_runtime.tasks.note import note
+from prefect_runtime.tasks.note import note, run_logger
 from prefect_runtime.tasks.progress import Progress
 from prefect_runtime.tasks.wait import check_choice
 from prefect_runtime.wire.errors import ConfigurationError, JobTimeoutError, RuntimeJobFailureError
@@ -141,7 +140,7 @@ def _final(
         for document in monitor.as_completed(ids, deadline=deadline, longest_pause=wait, interrupt=interrupt):
             del left[document.id]
             no_longer_watched([document.id])
-            get_run_logger().info("Job %s: %s (%d of %d)", document.id, document.word, len(ids) - len(left), len(ids))
+            run_logger().info("Job %s: %s (%d of %d)", document.id, document.word, len(ids) - len(left), len(ids))
             yield document
     if left:
         names = ", ".join(list(left)[:NAMED_IN_ERRORS]) + (", …" if len(left) > NAMED_IN_ERRORS else "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as current_flow_run
 
@@ -17,10 +19,23 @@ from prefect_runtime.memory import Memory
 from prefect_runtime.result_page import render_result
 from prefect_runtime.tasks.names import remember
 from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument, JobStatus, charged_seconds
+
+_log = get_logger(__name__)
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 LEVEL_CHARACTERS = 80  # of a line, in which its level stands
 _NONE = object()  # no result, which None may be
+
+
+def run_logger() -> Logger:
+    """Return the run's logger; a plain one in a thread of a user's own, which Prefect knows nothing of."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return _log
 
 
 def note(
@@ -50,7 +65,7 @@ def note(
             sweep(service.client, journal.current_journal(memory), card)
     except Exception as error:  # noqa: BLE001 - see above
         name = type(error).__name__
-        get_run_logger().warning("Job %s: its card could not be brought up to date (%s)", document.id, name)
+        run_logger().warning("Job %s: its card could not be brought up to date (%s)", document.id, name)
 
 
 def heard(service: RuntimeService, document: JobDocument) -> dict[str, datetime]:
@@ -97,7 +112,7 @@ def _with_charge(service: RuntimeService, document: JobDocument) -> JobDocument:
     seen = Memory(service.memory).job(document.id)
     if document.usage_seconds is not None and not seen.charge_said:
         seen.charge_said = True
-        get_run_logger().info("Job %s: charged %.1f s of QPU time", document.id, document.usage_seconds)
+        run_logger().info("Job %s: charged %.1f s of QPU time", document.id, document.usage_seconds)
     return document
 
 

@@ -17,9 +17,9 @@ from prefect_runtime import plots
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder, RuntimeJob, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
-from prefect_runtime.tasks.cancellation import Logger, OnCancel, no_longer_watched, watching
+from prefect_runtime.tasks.cancellation import OnCancel, no_longer_watched, watching
 from prefect_runtime.tasks.names import about_job
-from prefect_runtime.tasks.note import handle_of, heard, note, note_if_final
+from prefect_runtime.tasks.note import Logger, handle_of, heard, note, note_if_final
 from prefect_runtime.tasks.relay import relayed
 from prefect_runtime.wire.errors import (
     ConfigurationError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -96,3 +97,17 @@ def test_interim_results_are_iterated_over_while_they_come(upload: Upload) -> No
 def test_what_is_no_list_of_ids_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="job_ids"):
         next(as_completed("local", wrong))
+
+
+def test_jobs_may_be_waited_for_in_a_thread_of_ones_own(upload: Upload) -> None:
+    program, came = upload(PUBLISHES), list[tuple[str, JobStatus]]()
+
+    @flow
+    def beside() -> str:
+        job_id = run_program("local", program, {"count": 1})
+        thread = threading.Thread(target=lambda: came.extend(as_completed("local", [job_id])))
+        thread.start()
+        thread.join()
+        return job_id
+
+    assert came == [(beside(), JobStatus.DONE)]
