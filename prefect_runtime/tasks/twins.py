@@ -152,8 +152,11 @@ async def aexecute(
         QiskitRuntimeError: See the tasks.
     """
     check_waiting(timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel)
+    check = functools.partial(check_fetching, decoder, histogram=histogram)
     if histogram or isinstance(decoder, str):  # an import, which takes its time
-        await aside(functools.partial(check_fetching, decoder, histogram=histogram), "aexecute")
+        await aside(check, "aexecute")
+    else:
+        check()
     submit, arguments = together.submission_of(program_id, inputs_or_pubs)
     submitted = await _SUBMIT[submit](credentials, *arguments, **options)
     if isinstance(submitted, dict):  # dry_run

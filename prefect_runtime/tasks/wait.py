@@ -288,7 +288,11 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _load_decoder(decoder: type[ResultDecoder] | str | None) -> type[ResultDecoder] | None:
+    if decoder is None:
+        return None
     if not isinstance(decoder, str):
+        if not hasattr(decoder, "decode"):
+            raise ConfigurationError(f"decoder: {decoder!r:.80} must be a class with a decode method.")
         return decoder
     module, colon, name = decoder.partition(":")
     try:

@@ -260,6 +260,8 @@ def test_what_cannot_work_is_refused_before_a_job_exists(bell: QuantumCircuit, s
         (lambda: execute("local", "sampler", [bell], on_timeout="stop"), ConfigurationError, "on_timeout"),  # type: ignore[arg-type]
         (lambda: execute("local", "sampler", [bell], timeout=-1), ConfigurationError, "timeout"),
         (lambda: execute("local", "sampler", [bell], decoder="no_such_module:Class"), ConfigurationError, "decoder"),
+        (lambda: execute("local", "sampler", [bell], decoder=object), ConfigurationError, "decoder"),  # type: ignore[arg-type]
+        (lambda: asyncio.run(aexecute("local", "sampler", [bell], decoder=5)), ConfigurationError, "decoder"),  # type: ignore[arg-type]
         (lambda: asyncio.run(aexecute("local", "sampler", [bell], wait=-1)), ConfigurationError, "wait"),
         (lambda: asyncio.run(aexecute("local", "sampler", [bell], decoder="nowhere")), ConfigurationError, "decoder"),
         (lambda: run_deferred("local", "sampler", [bell], decoder="nowhere"), ConfigurationError, "decoder"),
