@@ -255,7 +255,7 @@ def test_inputs_are_any_json_and_an_odd_name_is_refused_in_words(plain: Plain, u
     assert json.loads(plain("GET", f"/jobs/{job_id}/results").text) == HALF
 
 
-@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"5", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"5", b"\xff\xfe", b"[" * 10_000])
 @pytest.mark.parametrize("path", ["/jobs", "/programs", "/users/loginWithToken"])
 def test_a_body_that_is_no_json_object_is_refused(plain: Plain, path: str, body: bytes) -> None:
     answer = plain("POST", path, data=body)
