@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.table import Table
 
@@ -39,9 +40,10 @@ def reap(
     silent_minutes: Annotated[
         float | None,
         Parameter(
+            validator=Number(gt=0),  # with less, or nan, every flow run that is at work would be over
             help="Also count flow runs as over that Prefect says are running, but that have sent no sign of life "
             "(Prefect's heartbeat event) for so many minutes: those of a worker that was stopped hard. Heartbeats come "
-            "every three minutes or so; flow runs that never sent one are left out."
+            "every three minutes or so; flow runs that never sent one are left out.",
         ),
     ] = None,
 ) -> int:

@@ -143,7 +143,8 @@ def test_errors_have_the_exit_codes_of_the_help(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "arguments",
     [["jobz"], ["jobs", "--limit", "0"], ["show"], ["result", "j", "--timeout", "soon"],
-     ["jobs", "--block", "b", "--data-dir", "d"]],
+     ["jobs", "--block", "b", "--data-dir", "d"],
+     ["reap", "--silent-minutes", "-1"], ["reap", "--silent-minutes", "nan"]],
 )  # fmt: skip
 def test_wrong_usage_has_an_exit_code_of_its_own(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
