@@ -19,11 +19,15 @@ tasks see the same end); its id is the same then. Events are told and forgotten:
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from prefect.events import emit_event
+from prefect.events import Event, emit_event
 
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.models import JobDocument, JobStatus
@@ -51,19 +55,31 @@ def tell(
     if flow_run_id is not None:
         run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
         related = [{**run, SUSPENDED_LABEL: SUSPENDED} if suspended else run]
-    emit_event(
-        event=f"{PREFIX}.{word}",
-        resource={
+    event: dict[str, Any] = {
+        "event": f"{PREFIX}.{word}",
+        "resource": {
             "prefect.resource.id": f"{PREFIX}.{document.id}",
             "prefect.resource.name": f"job {document.id}",
             "prefect-runtime.backend": document.backend,
             "prefect-runtime.program": document.program_id,
             "prefect-runtime.status": document.word,
         },
-        related=related,
-        payload={"job_id": document.id, "status": document.word, "backend": document.backend, **more},
-        id=None if suspended else uuid5(NAMESPACE_URL, f"{PREFIX}.{word}:{document.id}:{flow_run_id}"),
-    )
+        "related": related,
+        "payload": {"job_id": document.id, "status": document.word, "backend": document.backend, **more},
+    }
+    if not suspended:
+        event["id"] = uuid5(NAMESPACE_URL, f"{PREFIX}.{word}:{document.id}:{flow_run_id}")
+    if threading.main_thread().is_alive():
+        emit_event(**event)
+    else:  # the process is ending, and jobs are cancelled on its way: Prefect's thread for events starts no more
+        _send_at_once(event)
+
+
+def _send_at_once(event: dict[str, Any]) -> None:
+    """Send an event by a request of its own."""
+    with contextlib.suppress(Exception), prefect_client() as client:
+        sent = Event(occurred=datetime.now(UTC), **event)  # type: ignore[arg-type]
+        client.request("POST", "/events", json=[sent.model_dump(mode="json")])
 
 
 def tell_end(document: JobDocument, *, flow_run_id: UUID | str | None, suspended: bool = False) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
+import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable
@@ -226,6 +227,8 @@ class FlowWatches:
         signal; Prefect's runner lets the process end in its own time then (3.8.8), and this is the last of it.
         """
         if self._watches and PREFECT_API_URL.value():  # the server of a process on its own has ended before
+            # Prefect's thread that sends logs has ended: what cannot be sent is still printed, without a traceback.
+            logging.raiseExceptions = False
             self.look_now(LAST_WORDS_SECONDS)
 
     # The watch's thread

@@ -198,6 +198,8 @@ def _cancel(service: RuntimeService, job_id: str, logger: Logger) -> None:
     else:
         logger.info("Job %s: its flow run was cancelled, but the job is %s", job_id, document.word)
     note(service, document, delivered=has_failed(document))  # who runs the flow run again wants a new one
+    if document.is_final:  # else it would be cancelled, and said to be, once more when the process ends
+        no_longer_watched([job_id])
 
 
 def has_failed(document: JobDocument) -> bool:

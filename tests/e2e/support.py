@@ -203,6 +203,21 @@ def log_lines(flow_run_id: UUID, *, until: str) -> list[str]:
         return eventually(lines, what=f"a log line with {until!r}")
 
 
+def job_events(flow_run_id: UUID) -> list[str]:
+    """Return the words of the events of a flow run's jobs, oldest first."""
+    wanted = {
+        "filter": {
+            "event": {"prefix": ["prefect-runtime.job."]},
+            "related": {"id": [f"prefect.flow-run.{flow_run_id}"]},
+            "order": "ASC",
+        },
+        "limit": 50,
+    }
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/events/filter", json=wanted).json()
+    return [event["event"].rpartition(".")[2] for event in answer["events"]]
+
+
 def claims(flow_run_id: UUID | None = None) -> list[str]:
     """Return the names of a flow run's claims, or of all: Prefect variables named after a request's key."""
     written_down()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextvars
 import random
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import flow
@@ -20,7 +23,18 @@ from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.errors import RuntimeInvalidStateError
 
 from .postgres import prefect_on_postgres
-from .support import card_fields, cards, eventually, execute_again, jobs_of, log_lines, nobody_watches, run_id, shown
+from .support import (
+    card_fields,
+    cards,
+    eventually,
+    execute_again,
+    job_events,
+    jobs_of,
+    log_lines,
+    nobody_watches,
+    run_id,
+    shown,
+)
 from .ways import SHAPES, SLEEPS, WAYS, Cancelled, Stage, cancel, seconds_after, staged
 
 Upload = Callable[..., str]
@@ -113,6 +127,50 @@ def test_a_job_nobody_waits_for_yet_is_cancelled_and_no_other_is_made(upload: Up
     refused: list[str] = []
     state = thinks_first(return_state=True)
     assert jobs_of(service, run_id(state)) == refused
+
+
+LEAVES = """
+import sys, threading
+from contextvars import copy_context
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.runtime import flow_run
+from prefect_runtime import run_program, wait_for_final_state
+
+def cancel(flow_run_id):
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING))
+
+@flow
+def leaves(program: str, waits: bool):
+    print(flow_run.id)
+    job_id = run_program("local", program, {})
+    if not waits:
+        return cancel(flow_run.id)
+    threading.Thread(target=copy_context().run, args=(cancel, flow_run.id)).start()
+    wait_for_final_state("local", job_id)
+
+try:
+    leaves(sys.argv[1], sys.argv[2] == "waits")
+except Exception:
+    pass
+"""
+
+
+@pytest.mark.parametrize("does", ["waits", "leaves"])
+def test_a_process_that_ends_with_its_flow_run_cancelled_says_so_once_and_breaks_nothing(
+    does: str, upload: Upload, service: RuntimeService
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAVES, upload(SLEEPS), does], capture_output=True, text=True, timeout=90, check=True
+    )
+    flow_run_id = UUID(ended.stdout.split()[0])
+    (job_id,) = jobs_of(service, flow_run_id)
+    assert service.job(job_id).status() is JobStatus.CANCELLED
+    assert ended.stderr.count(f"Job {job_id}: its flow run was cancelled, now ") == 1
+    assert "Logging error" not in ended.stderr and "Error emitting event" not in ended.stderr
+    eventually(lambda: "cancelled" in job_events(flow_run_id), seconds=30, what="the event of the job's end")
 
 
 @pytest.mark.pr

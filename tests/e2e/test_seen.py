@@ -19,7 +19,7 @@ from prefect.states import StateType
 from prefect_runtime import fetch_logs, run_program, stream_results, wait_for_final_state
 
 from .proxy import Proxy
-from .support import artifacts, cards, eventually, log_lines, run_id, shown
+from .support import artifacts, cards, eventually, job_events, log_lines, run_id, shown
 
 Upload = Callable[..., str]
 
@@ -110,13 +110,13 @@ def test_the_card_of_a_failed_job_says_why_and_its_events_tell_an_automation(upl
             command = [sys.executable, "-c", SCRIPT, program]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
             flow_run_id = UUID(done.stdout.strip())
-            eventually(lambda: "failed" in _events_of(flow_run_id), seconds=30, what="the event")
+            eventually(lambda: "failed" in job_events(flow_run_id), seconds=30, what="the event")
             eventually(lambda: "NoticedByAutomation" in _states_of(flow_run_id), seconds=30, what="the automation")
         finally:
             client.delete_automation(automation)
     (card,) = cards(flow_run_id)
     assert "ValueError: on purpose" in shown(card)["Why"]
-    said = _events_of(flow_run_id)
+    said = job_events(flow_run_id)
     assert [word for word in said if word in ("submitted", "failed")] == ["submitted", "failed"]
 
 
@@ -125,18 +125,3 @@ def _states_of(flow_run_id: UUID) -> list[str]:
     with get_client(sync_client=True) as client:
         answer = client.request("GET", "/flow_run_states/", params={"flow_run_id": str(flow_run_id)})
     return [state["name"] for state in answer.json()]
-
-
-def _events_of(flow_run_id: UUID) -> list[str]:
-    """Return the words of the events of a flow run's jobs, oldest first."""
-    wanted = {
-        "filter": {
-            "event": {"prefix": ["prefect-runtime.job."]},
-            "related": {"id": [f"prefect.flow-run.{flow_run_id}"]},
-            "order": "ASC",
-        },
-        "limit": 50,
-    }
-    with get_client(sync_client=True) as client:
-        answer = client.request("POST", "/events/filter", json=wanted).json()
-    return [event["event"].rpartition(".")[2] for event in answer["events"]]
