@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -207,9 +208,11 @@ def primitive_inputs(
     pubs: Sequence[Any], options: Mapping[str, Any] | None, default_name: str, default: float | None
 ) -> dict[str, Any]:
     """Return a primitive's inputs, its default for PUBs that do not say among the options."""
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigurationError("options: must be a mapping from the primitive's options to values.")
     chosen = dict(options or {})
     if default is not None:
-        if isinstance(default, bool) or not isinstance(default, int | float) or default <= 0:
+        if isinstance(default, bool) or not isinstance(default, int | float) or not 0 < default < math.inf:
             raise ConfigurationError(f"{default_name.removeprefix('default_')}: must be more than 0; got {default!r}.")
         chosen[default_name] = default
         if default_name == "default_precision":

@@ -18,7 +18,13 @@ def test_without_one_the_options_stay_as_they_are() -> None:
     assert primitive_inputs(["pub"], options, "default_precision", None)["options"] == options
 
 
-@pytest.mark.parametrize("shots", [0, -1, True, "many"])
+@pytest.mark.parametrize("shots", [0, -1, True, "many", float("nan"), float("inf")])
 def test_what_is_no_number_of_shots_is_refused_by_name(shots: object) -> None:
     with pytest.raises(ConfigurationError, match="shots: must be more than 0"):
         primitive_inputs(["pub"], None, "default_shots", shots)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", ["default_shots", ["default_shots"], [("seed", 1)]])
+def test_options_that_are_no_mapping_are_refused_by_name(options: object) -> None:
+    with pytest.raises(ConfigurationError, match="options: must be a mapping"):
+        primitive_inputs(["pub"], options, "default_shots", None)  # type: ignore[arg-type]
