@@ -86,6 +86,8 @@ def read_circuits(circuits: Sequence[Any] | None) -> tuple[Any, ...]:
     Raises:
         ConfigurationError: One that cannot be read.
     """
+    if isinstance(circuits, str) or hasattr(circuits, "num_qubits"):  # both can be walked through, in pieces
+        raise ConfigurationError("circuits: must be a list of circuits, such as [circuit].")
     if not circuits:
         return ()
     pubs = primitives.read("sampler", {"pubs": list(circuits)})["pubs"]

@@ -205,3 +205,9 @@ def test_circuits_are_taken_as_the_sampler_takes_them() -> None:
     assert read_circuits(None) == ()
     with pytest.raises(ConfigurationError, match="pubs"):
         read_circuits([5])
+
+
+@pytest.mark.parametrize("circuit", [bell(), "bell.qasm"])
+def test_one_circuit_in_place_of_a_list_is_refused_in_words(circuit: Any) -> None:
+    with pytest.raises(ConfigurationError, match="circuits: must be a list"):
+        read_circuits(circuit)
