@@ -139,9 +139,18 @@ def path_of_job(job_id: str, *segments: str) -> str:
     Raises:
         ConfigurationError: That cannot be the id of a job; nothing was sent.
     """
+    check_job_id(job_id)
+    return path_of("jobs", job_id, *segments)
+
+
+def check_job_id(job_id: str) -> None:
+    """Refuse what cannot be the id of a job.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
     if not is_id(job_id):
         raise ConfigurationError(f"Not the id of a job: {job_id!r:.80}. It has letters, digits, - and _ only.")
-    return path_of("jobs", job_id, *segments)
 
 
 def list_in(value: Any, name: str) -> list[Any]:

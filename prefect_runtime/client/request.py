@@ -178,6 +178,8 @@ def check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] 
     """
     if not backend:
         return None
+    if not isinstance(backend, str | Sequence):
+        raise ConfigurationError(f"backend: must be a name, or names in order of preference; got {backend!r}.")
     names = (backend,) if isinstance(backend, str) else tuple(backend)
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,128}", name):

@@ -27,7 +27,7 @@ def about_job(verb: str) -> Callable[..., str]:
 
     def name(parameters: Mapping[str, Any]) -> str:
         job_id = parameters["job_id"]
-        backend = _backends.get(job_id)
+        backend = _backends.get(str(job_id))  # whatever was given: the task refuses it in words, a name must not
         return f"{verb} {job_id} on {backend}" if backend else f"{verb} {job_id}"
 
     return name
@@ -39,6 +39,7 @@ def about_program(verb: str) -> Callable[..., str]:
     def name(parameters: Mapping[str, Any]) -> str:
         what = f"{verb} {parameters['program_id']}" if "program_id" in parameters else verb
         backend = parameters.get("backend")
-        return f"{what} on {backend if isinstance(backend, str) else backend[0]}" if backend else what
+        first = backend[0] if isinstance(backend, list | tuple) and backend else backend
+        return f"{what} on {first}" if first else what
 
     return name

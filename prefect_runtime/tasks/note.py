@@ -15,6 +15,7 @@ from prefect_runtime import cards, events, journal
 from prefect_runtime.artifacts import render_changes
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
+from prefect_runtime.client.line import check_job_id
 from prefect_runtime.memory import Memory
 from prefect_runtime.result_page import render_result
 from prefect_runtime.tasks.names import remember
@@ -85,7 +86,12 @@ def heard(service: RuntimeService, document: JobDocument) -> dict[str, datetime]
 
 
 def handle_of(service: RuntimeService, job_id: str) -> RuntimeJob:
-    """Return a job to wait for or to fetch from; what a task of this process has seen final is not asked for again."""
+    """Return a job to wait for or to fetch from; what a task of this process has seen final is not asked for again.
+
+    Raises:
+        ConfigurationError: That is not the id of a job.
+    """
+    check_job_id(job_id)  # what is none, such as a list of ids, cannot be looked up here either
     return service.handle(job_id, known=Memory(service.memory).job(job_id).final)
 
 

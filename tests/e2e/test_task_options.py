@@ -58,6 +58,25 @@ def test_the_state_can_be_had_instead_of_the_result(upload: Upload, service: Run
     assert len(jobs_of(service, run_id(state))) == 1
 
 
+def test_a_job_or_a_backend_of_the_wrong_type_is_refused_in_words(bell: QuantumCircuit) -> None:
+    ids: Any = ["d1234567890123456789"]
+    number: Any = 5
+
+    @flow
+    def mistaken() -> list[Any]:
+        states = [
+            wait_for_final_state("local", ids, return_state=True),
+            fetch_result("local", ids, return_state=True),
+            run_sampler("local", [bell], backend=number, return_state=True),
+        ]
+        return [state.result(raise_on_failure=False) for state in states]
+
+    *waits, submission = mistaken()
+    for error in waits:
+        assert isinstance(error, ConfigurationError) and "Not the id of a job: ['d12345" in str(error)
+    assert isinstance(submission, ConfigurationError) and str(submission).startswith("backend: must be a name")
+
+
 def test_a_submission_that_a_user_caches_is_one_job_for_all_flow_runs(upload: Upload, service: RuntimeService) -> None:
     program = upload(PUBLISHES)
     cached = run_program.with_options(cache_policy=INPUTS, persist_result=True)
