@@ -14,6 +14,7 @@ from prefect.transactions import BaseTransaction, get_transaction
 from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.job import cancel_job
+from prefect_runtime.tasks.note import run_logger
 from prefect_runtime.wire.errors import ConfigurationError
 
 
@@ -92,6 +93,11 @@ def cancel_on_rollback(credentials: CredentialsLike, job_id: str) -> None:
         raise ConfigurationError("cancel_on_rollback: call it inside `with transaction():`.")
 
     def cancel_the_job(_: BaseTransaction) -> None:
-        cancel_job(credentials, job_id)
+        # Not as a task, and raising nothing: a hook that fails ends the rollback before the other jobs' turn, and a
+        # task that fails in one begins it anew, again and again (Prefect 3.8.8).
+        try:
+            cancel_job.fn(credentials, job_id)
+        except Exception as error:  # noqa: BLE001 - see above
+            run_logger().warning("Job %s: could not be cancelled with its transaction (%s)", job_id, error)
 
     transaction.on_rollback_hooks.append(cancel_the_job)

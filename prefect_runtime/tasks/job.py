@@ -16,7 +16,7 @@ from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
 from prefect_runtime.tasks.cancellation import OnCancel, watching
 from prefect_runtime.tasks.names import about_job
-from prefect_runtime.tasks.note import handle_of, note
+from prefect_runtime.tasks.note import handle_of, note, run_logger
 from prefect_runtime.tasks.progress import Progress, percent_of
 from prefect_runtime.tasks.relay import Relay
 from prefect_runtime.tasks.wait import check_choice
@@ -171,7 +171,7 @@ def cancel_job(credentials: CredentialsLike, job_id: str) -> JobStatus:
         try:
             service.client.cancel(job_id)
         except RuntimeInvalidStateError:
-            get_run_logger().info("Job %s was final already", job_id)
+            run_logger().info("Job %s was final already", job_id)
         document = service.client.job(job_id)
         note(service, document)
         return document.known_status()

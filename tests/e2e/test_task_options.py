@@ -35,7 +35,7 @@ from prefect_runtime import (
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.errors import ConfigurationError, RuntimeJobFailureError
 
-from .support import PUBLISHES, eventually, jobs_of, run_async, run_id, task_runs
+from .support import PUBLISHES, eventually, jobs_of, log_lines, run_async, run_id, task_runs
 
 Upload = Callable[..., str]
 
@@ -155,6 +155,25 @@ def test_a_job_that_is_final_stays_so_and_the_error_is_what_is_raised(upload: Up
     assert isinstance(state.result(raise_on_failure=False), LaterStepError)
     (job_id,) = jobs_of(service, run_id(state))
     assert service.job(job_id).status() is JobStatus.DONE
+
+
+def test_a_job_that_cannot_be_cancelled_keeps_no_other_from_being_so(upload: Upload, service: RuntimeService) -> None:
+    program = upload(PUBLISHES)
+
+    @flow
+    def reserve() -> None:
+        with transaction():
+            for number in range(2):
+                cancel_on_rollback("local", run_program("local", program, {"count": 600, "pause": 0.1, "n": number}))
+            cancel_on_rollback("local", "no-such-job")
+            raise LaterStepError
+
+    state = reserve(return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), LaterStepError)
+    statuses = [service.job(job_id).status() for job_id in jobs_of(service, run_id(state))]
+    assert statuses == [JobStatus.CANCELLED] * 2
+    (said,) = [line for line in log_lines(run_id(state), until="no-such-job") if "could not be cancelled" in line]
+    assert said.startswith("Job no-such-job: could not be cancelled with its transaction")
 
 
 def test_outside_of_a_transaction_it_is_refused() -> None:
