@@ -10,6 +10,7 @@ from datetime import datetime
 
 from prefect_runtime import result_page
 from prefect_runtime.markdown import bar, cell, table
+from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.fields import parse_time
 
 DETAILS_HEADING = "### How it came about"
@@ -75,7 +76,7 @@ def _rows(labels: Mapping[str, str], shown: Mapping[str, str]) -> list[tuple[str
 
 def _durations(fields: Mapping[str, str]) -> dict[str, str]:
     """Return how long the job queued and ran, each with its share of the whole as a bar."""
-    created, started, ended = (parse_time(fields.get(name)) for name in ("created", "started", "ended"))
+    created, started, ended = (_time(fields.get(name)) for name in ("created", "started", "ended"))
     parts = {"queued_for": _between(created, started), "ran_for": _between(started, ended)}
     known = {name: seconds for name, seconds in parts.items() if seconds is not None}
     whole = sum(known.values())
@@ -96,8 +97,15 @@ def _duration(seconds: float) -> str:
 
 
 def _moment(text: str) -> str:
-    moment = parse_time(text)
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    moment = _time(text)
+    return text if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return parse_time(text)
+    except ProtocolError:  # some servers write times in a way of their own
+        return None
 
 
 def render_changes(changes: Mapping[str, datetime]) -> str:

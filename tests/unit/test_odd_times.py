@@ -11,6 +11,7 @@ from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
 
 from prefect_runtime import deferral, events
+from prefect_runtime.artifacts import render_card
 from prefect_runtime.tasks.note import heard
 from prefect_runtime.wire.models import TAG, JobDocument
 
@@ -43,6 +44,13 @@ def test_a_wait_hears_of_the_end_all_the_same(told: list[dict[str, Any]]) -> Non
     assert list(seen) == ["DONE"]
     assert [event["event"] for event in told] == ["prefect-runtime.job.finished"]
     assert "queued_seconds" not in told[0]["payload"]
+
+
+def test_its_card_shows_them_as_they_are() -> None:
+    """A card that cannot be made would leave a failure undelivered: a retry of the flow run finds the same job then."""
+    page = render_card({"program": "p", "job_id": "j", "status": "ERROR", "created": ODD, "started": ODD, "ended": ODD})
+    assert page.count(ODD) == 3
+    assert "In the queue" not in page
 
 
 class Runtime:
