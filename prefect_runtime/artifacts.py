@@ -59,7 +59,8 @@ def render_card(fields: Mapping[str, str], result: str = "") -> str:
         shown["usage_seconds"] = _duration(float(shown["usage_seconds"]))
     if shown.get("requested_backend") == shown.get("backend"):
         shown.pop("requested_backend", None)
-    title = f"## {shown.get('program', 'Job')} on {shown.get('backend') or 'a backend of the runtime'}"
+    program, backend = shown.get("program", "Job"), shown.get("backend") or "a backend of the runtime"
+    title = f"## {cell(program)} on {cell(backend)}"
     first = table(("Job", f"`{shown.get('job_id') or 'not known yet'}`"), _rows(_FIRST, shown))
     details = f"{DETAILS_HEADING}\n\n{table(('Program', cell(shown.get('program', ''))), _rows(_DETAILS, shown))}"
     return "\n\n".join(part for part in (title, first, result, details) if part)
@@ -115,6 +116,6 @@ def render_changes(changes: Mapping[str, datetime]) -> str:
 
 def split_result(markdown: str) -> str:
     """Return the result's section of a card that was rendered before; empty if it has none."""
-    _, heading, rest = markdown.partition(result_page.HEADING)
+    _, heading, rest = markdown.partition(f"\n{result_page.HEADING}\n")  # within a line it is a program's word
     section = rest.partition(DETAILS_HEADING)[0].strip()
-    return f"{heading}\n\n{section}" if heading else ""
+    return f"{result_page.HEADING}\n\n{section}" if heading else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -12,9 +13,14 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
+_ACTIVE = re.compile(r"[\\`*\[<|~&]|(?<![^\W_])_+|_+(?![^\W_])")
+"""What makes a link, an image, HTML or emphasis, and what ends a cell; an underscore within a word does nothing."""
+
+
 def cell(text: str) -> str:
-    """Return a text that cannot break out of a table's cell."""
-    return text.replace("|", "\\|").replace("\n", " ").strip()
+    """Return a text that shows in a table's cell as it is: it breaks out of none, and is no Markdown of its own."""
+    line = " ".join(text.splitlines()).strip()
+    return _ACTIVE.sub(lambda found: "".join(f"\\{character}" for character in found[0]), line)
 
 
 def bar(share: float, characters: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from prefect_runtime.artifacts import render_card, render_changes, says_final, split_result
 from prefect_runtime.markdown import bar
 
@@ -45,6 +47,21 @@ def test_a_failure_says_why_with_its_code_and_what_to_do() -> None:
     assert says_final(page)
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", "\\<img src=x onerror=alert(1)>"),
+        ("![x](http://elsewhere.example/x.png)", "!\\[x](http://elsewhere.example/x.png)"),
+        ("C:\\|C:", "C:\\\\\\|C:"),
+        ("TypeError: A.__init__() takes *args", "TypeError: A.\\_\\_init\\_\\_() takes \\*args"),
+        ("no backend aer_simulator_2", "no backend aer_simulator_2"),
+        ("one\r| two", "one \\| two"),
+    ],
+)
+def test_what_a_program_says_is_a_text_and_no_markdown(reason: str, shown: str) -> None:
+    assert f"| **Why** | {shown} |\n" in render_card({**JOB, "status": "ERROR", "reason": reason})
+
+
 def test_changes_of_the_status_are_told_with_their_times() -> None:
     seen = {"QUEUED": datetime(2026, 1, 2, 10, 0, 1, tzinfo=UTC), "DONE": datetime(2026, 1, 2, 10, 12, tzinfo=UTC)}
     page = render_card({**JOB, "changes": render_changes(seen), "log": "12 lines, 1 warning"})
@@ -56,6 +73,7 @@ def test_the_results_section_is_found_again_on_a_card() -> None:
     section = "### Result\n\nA dict with 2 entries."
     assert split_result(render_card(JOB, section)) == section
     assert split_result(render_card(JOB)) == ""
+    assert split_result(render_card({**JOB, "status": "ERROR", "reason": "no ### Result of mine"})) == ""
 
 
 def test_something_is_shown_of_whatever_there_is() -> None:
