@@ -122,7 +122,7 @@ def run_deferred(
     if isinstance(submitted, dict):  # dry_run
         return submitted
     job_id = submitted
-    document = _look(credentials, job_id, suspend_after)
+    document = _look(credentials, job_id, suspend_after if timeout is None else min(suspend_after, timeout))
     until = _until(document, timeout, begun=_first_start())
     if document is not None and document.is_final:  # however late the flow run was resumed: it waits no more
         until = None

@@ -39,3 +39,21 @@ def test_a_flow_run_resumed_long_after_its_time_takes_the_result_of_a_job_that_i
     monkeypatch.setattr(deferral, "outcome", lambda _, job_id, **given: asked.append({"job_id": job_id, **given}))
     deferral.run_deferred("local", "sampler", [], timeout=3600)
     assert [(each["job_id"], each["timeout"]) for each in asked] == [("j", None)]
+
+
+@pytest.mark.parametrize(("timeout", "looked"), [(None, 10.0), (3600, 10.0), (2.0, 2.0)])
+def test_the_look_before_a_suspension_takes_no_longer_than_the_timeout(
+    timeout: float | None, looked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = JobDocument.parse({"id": "j", "status": "Completed"})
+    asked: list[float] = []
+
+    def look(_: str, __: str, seconds: float) -> JobDocument:
+        asked.append(seconds)
+        return document
+
+    monkeypatch.setattr(deferral, "run_by_name", lambda *_: "j")
+    monkeypatch.setattr(deferral, "_look", look)
+    monkeypatch.setattr(deferral, "outcome", lambda *_, **__: None)
+    deferral.run_deferred("local", "sampler", [], timeout=timeout)
+    assert asked == [looked]
