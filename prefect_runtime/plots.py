@@ -28,6 +28,9 @@ P = ParamSpec("P")
 MAX_OUTCOMES = 32
 """Bars that can still be read; of more outcomes the most frequent are shown, and the rest is one bar."""
 
+LONGEST_LABEL = 24
+"""Characters under a bar; those of all of a large backend's qubits would leave no room for the bars."""
+
 MAX_PANELS = 4
 BAR_COLOUR = "#2d6df6"
 DOTS_PER_INCH = 120
@@ -177,22 +180,30 @@ def _counts(result: Any) -> list[tuple[str, Mapping[str, int]]]:
         (f"PUB {index}, register {name}", counts)
         for index, pub in enumerate(result)
         for name, field in pub.data.items()
-        if (counts := counts_of(field)) is not None
+        if (counts := counts_of(field))
     ]
 
 
 def _draw(figure: Figure, place: tuple[int, int, int], title: str, counts: Mapping[str, int]) -> None:
     outcomes = shown_outcomes(counts)
+    labels = [_label(outcome) for outcome, _ in outcomes]
     axes = figure.add_subplot(*place)
-    bars = axes.bar([outcome for outcome, _ in outcomes], [count for _, count in outcomes], color=BAR_COLOUR)
+    bars = axes.bar(range(len(outcomes)), [count for _, count in outcomes], color=BAR_COLOUR)
+    axes.set_xticks(range(len(outcomes)), labels)  # numbered: two that are shortened may look the same
     if len(outcomes) <= 16:
         axes.bar_label(bars, fontsize=8)
     axes.set_title(f"{title}, {sum(counts.values())} shots", fontsize=10)
     axes.set_ylabel("counts")
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    steep = len(outcomes) > 8 or max(len(outcome) for outcome, _ in outcomes) > 6
+    steep = len(outcomes) > 8 or max(map(len, labels)) > 6
     axes.tick_params(axis="x", labelrotation=90 if steep else 0, labelsize=8)
+
+
+def _label(outcome: str) -> str:
+    """Return an outcome as it fits under its bar: of more bits than that, the first and the last."""
+    half = LONGEST_LABEL // 2
+    return outcome if len(outcome) <= LONGEST_LABEL else f"{outcome[:half]}…{outcome[-half:]}"
 
 
 def shown_outcomes(counts: Mapping[str, int]) -> Sequence[tuple[str, int]]:

@@ -55,7 +55,7 @@ def _render_field(name: str, field: Any) -> str:
     counts = counts_of(field)
     if counts is None:
         return f"`{name}`: {_describe(field)}"
-    total = sum(counts.values()) or 1
+    total = sum(counts.values())
     highest = max(counts.values(), default=1)
     top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_ROWS]
     rows = (
