@@ -38,7 +38,7 @@ from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
 from prefect_runtime.tasks.wait import OnTimeout, check_fetching, check_waiting
-from prefect_runtime.wire.errors import ConfigurationError, ProtocolError, QiskitRuntimeError
+from prefect_runtime.wire.errors import ConfigurationError, ProtocolError, QiskitRuntimeError, RuntimeJobNotFound
 from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import TAG, JobDocument
@@ -48,6 +48,8 @@ _log = get_logger(__name__)
 SUSPEND_AFTER_SECONDS = 10.0
 PAGE, MAX_PAGES = 200, 5
 KEY_PREFIX = "prefect-runtime"
+GONE = "gone"
+"""The word for a job that the runtime does not know (any more): who is suspended for it goes on, and asks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,12 +227,12 @@ def _pass(block: str, service: RuntimeService, prefect: SyncPrefectClient) -> in
 
 def _told(service: RuntimeService, run: UUID, reason: Suspension, document: JobDocument | None) -> bool:
     """Emit the event that a flow run is suspended for, if it has come; True if it has."""
-    if document is None:
-        return False
+    if document is None:  # the runtime cannot tell now, which stops no clock
+        document = JobDocument(id=reason.job_id, word="not known", status=None)
     if document.is_final:
         note(service, document)
         events.tell_end(document, flow_run_id=run, suspended=True)
-    elif 0 < reason.until <= time.time():
+    elif document.word == GONE or 0 < reason.until <= time.time():
         events.tell("overdue", document, flow_run_id=run, suspended=True)
     else:
         return False
@@ -254,7 +256,7 @@ def _suspended(prefect: SyncPrefectClient) -> Iterator[tuple[UUID, Suspension]]:
 def _documents(service: RuntimeService, wanted: set[str]) -> dict[str, JobDocument]:
     """Return all our unfinished jobs, and those that are wanted; most often it is one page of a list.
 
-    What the runtime does not know, or cannot tell now, is left out.
+    What the runtime cannot tell now is left out.
     """
     found = {job.id: job for job in unfinished(service)}
     for page in range(MAX_PAGES if wanted - found.keys() else 0):
@@ -265,6 +267,8 @@ def _documents(service: RuntimeService, wanted: set[str]) -> dict[str, JobDocume
     for job_id in wanted - found.keys():
         try:
             found[job_id] = service.client.job(job_id)
+        except RuntimeJobNotFound:
+            found[job_id] = JobDocument(id=job_id, word=GONE, status=None)
         except QiskitRuntimeError as error:
             _log.warning("job %s: a flow run is suspended for it, and nothing can be learned of it (%s)", job_id, error)
     return found

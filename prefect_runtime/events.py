@@ -12,6 +12,8 @@ overdue      a suspended flow run has waited for it as long as it would  -
 duplicate    a request had more than one job (journal.py)                kept, cancelled, key
 ===========  ==========================================================  ===================================
 
+``overdue`` comes also for a job that the runtime does not know any more: there is nothing to wait for.
+
 The resource is the job (``prefect-runtime.job.<job id>``), with its backend, program and status as labels; related is
 the flow run, with ``prefect-runtime.flow-run: suspended`` if it is to be resumed. An event may come more than once (two
 tasks see the same end); its id is the same then. Events are told and forgotten: none may cost a job anything.

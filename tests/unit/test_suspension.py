@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.logging import disable_run_logger
 
-from prefect_runtime import deferral
+from prefect_runtime import deferral, events
 from prefect_runtime.deferral import Suspension
+from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound, ServerError
 from prefect_runtime.wire.models import JobDocument
 
 
@@ -57,3 +61,45 @@ def test_the_look_before_a_suspension_takes_no_longer_than_the_timeout(
     monkeypatch.setattr(deferral, "outcome", lambda *_, **__: None)
     deferral.run_deferred("local", "sampler", [], timeout=timeout)
     assert asked == [looked]
+
+
+class WithoutJobs:
+    """A runtime that lists none, and what it says when it is asked for one."""
+
+    def __init__(self, error: QiskitRuntimeError) -> None:
+        self._error = error
+        self.client = self
+
+    def jobs(self, **_: Any) -> list[JobDocument]:
+        return []
+
+    def job(self, job_id: str) -> JobDocument:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "until", "told"),
+    [
+        (RuntimeJobNotFound("deleted"), 0.0, ["overdue"]),
+        (ServerError("away"), 1.0, ["overdue"]),
+        (ServerError("away"), 0.0, []),
+    ],
+    ids=["its job was deleted", "its time is over and the runtime away", "the runtime is away"],
+)
+def test_a_flow_run_suspended_for_a_job_that_cannot_be_looked_at_is_not_so_for_ever(
+    error: QiskitRuntimeError, until: float, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, words = uuid4(), list[str]()
+
+    def tell(word: str, document: JobDocument, *, flow_run_id: UUID, suspended: bool) -> None:
+        assert (document.id, flow_run_id, suspended) == ("j", run, True)
+        words.append(word)
+
+    key = Suspension(block="local", job_id="j", until=until).key
+    state = SimpleNamespace(state_details=SimpleNamespace(pause_key=key))
+    prefect: Any = SimpleNamespace(read_flow_runs=lambda **_: [SimpleNamespace(id=run, state=state)])
+    monkeypatch.setattr(events, "tell", tell)
+    runtime: Any = WithoutJobs(error)
+    with disable_run_logger():
+        assert deferral._pass("local", runtime, prefect) == len(told)
+    assert words == told
