@@ -59,7 +59,8 @@ def run_program(
     Raises:
         ConfigurationError: Something that cannot work; nothing was sent.
         RuntimeInvalidStateError: The flow run was cancelled; nothing was sent, or the job was cancelled with it.
-        WaitInterruptedError: It was cancelled while the request waited: for its turn, or for an answer that was lost.
+        WaitInterruptedError: It was cancelled while the request waited: for its turn, for another with its key, or for
+            an answer that was lost.
         SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
         ApiError: The runtime refused; there is no job.
         TransportError: The runtime cannot be reached; there is no job.

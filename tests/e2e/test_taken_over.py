@@ -19,12 +19,13 @@ from prefect.states import Running
 from prefect_runtime import journal
 from prefect_runtime.card_writer import Place
 from prefect_runtime.cards import note_job, read_all_cards, record_of
+from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.memory import Known, Memory
-from prefect_runtime.wire.errors import RuntimeInvalidStateError, SubmissionUnknownError
+from prefect_runtime.wire.errors import RuntimeInvalidStateError, SubmissionUnknownError, WaitInterruptedError
 from prefect_runtime.wire.models import JobDocument
 
 from .support import claims, written_down
@@ -354,4 +355,17 @@ def test_who_waits_for_somebody_elses_request_ends_with_its_cancelled_flow_run(
     with pytest.raises(RuntimeInvalidStateError):
         waiting.look_up(card_of, explicit=True)
     assert len(looks) == 3
+    assert len(claims_of(card)) == 1, "the other's claim stays"
+
+
+def test_who_waits_for_somebody_elses_request_ends_with_the_async_caller_who_is_gone(
+    journal_of: JournalOf, card_of: Callable[[int, int], Card]
+) -> None:
+    interrupt = Interrupt()
+    first = journal_of("1:10.0")
+    card = first.look_up(card_of, explicit=True)
+    after_a_look = partial(interrupt.set, "the caller is gone")
+    waiting = PrefectJournal(replace(first._execution, task_run_id=uuid4()), Memory({}), check=after_a_look)
+    with interrupt.around(), pytest.raises(WaitInterruptedError, match=r"not sent .* the caller is gone"):
+        waiting.look_up(card_of, explicit=True)
     assert len(claims_of(card)) == 1, "the other's claim stays"
