@@ -27,6 +27,9 @@ from prefect_runtime.wire.models import JobDocument, JobStatus
 TEXT_AFTER = 3
 """A result that is called JSON and is not, but comes the same so many times and once more, is text after all."""
 
+PRIVATE_TIMES = 10.0
+"""A result that is read once may take so many times as long as another request: cut off, it would be lost."""
+
 
 class JobCalls(Line):
     """Jobs: ask for one, look at them, fetch what they leave, end them."""
@@ -104,12 +107,11 @@ class JobCalls(Line):
 
         Args:
             job_id: The job.
-            deadline: The caller's; one request's time applies as well.
+            deadline: When to stop; None for one request's time.
 
         Raises:
             ResultLostError: It is not what the server's own digest of it says, however often it is asked for.
         """
-        within = deadline.at_most(self.request_timeout) if deadline is not None else None
         garbled: list[bytes] = []
 
         def read(answer: Answer) -> str | None:
@@ -125,7 +127,7 @@ class JobCalls(Line):
             return answer.text
 
         try:
-            return self._ask("GET", path_of_job(job_id, "results"), read, job_id=job_id, deadline=within)
+            return self._ask("GET", path_of_job(job_id, "results"), read, job_id=job_id, deadline=deadline)
         except RuntimeInvalidStateError:  # 409: not yet
             return None
 
@@ -137,7 +139,7 @@ class JobCalls(Line):
         Raises:
             ResultLostError: It did not come whole.
         """
-        within = deadline.at_most(self.request_timeout)
+        within = deadline.at_most(PRIVATE_TIMES * self.request_timeout)
 
         def read(answer: Answer) -> str | None:
             if answer.status == 204:

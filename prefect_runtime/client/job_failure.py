@@ -63,8 +63,7 @@ class JobFailure:
         text, answered = document.reason, True
         if not text:
             try:
-                within = None if deadline is None else Deadline(deadline.remaining() + GRACE_SECONDS, deadline.clock)
-                text = self._client.results(self._job_id, deadline=within) or ""
+                text = self._client.results(self._job_id, deadline=self._within(deadline)) or ""
             except QiskitRuntimeError as error:  # the failure is known; that its reason is not must not hide it
                 answered = not error.retryable
         parts = [text.strip() or "the server gave no reason."]
@@ -78,3 +77,10 @@ class JobFailure:
         if answered:
             self._known = reason
         return reason
+
+    def _within(self, deadline: Deadline | None) -> Deadline | None:
+        """Return until when the reason is asked for: one request's time, or the caller's if that is shorter."""
+        if deadline is None:
+            return None
+        left = deadline.remaining() + GRACE_SECONDS
+        return Deadline(min(left, self._client.request_timeout), deadline.clock)

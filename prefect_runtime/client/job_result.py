@@ -55,11 +55,15 @@ class JobResult:
     def _ask(self, within: Deadline, *, private: bool) -> str | None:
         """Ask until there is an answer: that a request fails is no reason to leave a finished job's result behind."""
         patience = within.at_most(PATIENCE_SECONDS)
+        seconds = self._client.request_timeout
 
         def read() -> str | None:
+            nonlocal seconds
             if private:
                 return PrivateResult(self._client, self._job_id).fetch(patience)
-            return self._client.results(self._job_id, deadline=patience)
+            # Twice as long each time: over a slow line a large one has to come in the end.
+            once, seconds = patience.at_most(seconds), 2 * seconds
+            return self._client.results(self._job_id, deadline=once)
 
         try:
             return _STUBBORN.run(read, patience)

@@ -22,7 +22,7 @@ from prefect_runtime.client.timed_http import CONNECT_SECONDS
 from prefect_runtime.client.transport import Transport
 from prefect_runtime.wire.errors import AnswerLostError
 
-from .support import Answer, http_server, self_signed
+from .support import Answer, http_server, job_document, self_signed
 
 STANDS_STILL = CONNECT_SECONDS + 0.5  # seconds
 MUCH = 16_000_000  # bytes; more than the buffers of a connection take
@@ -142,3 +142,28 @@ def test_a_job_with_a_slow_upload_is_asked_for_once(slow_servers: list[SlowServe
         assert service.run("program", {"text": "x" * MUCH}).job_id() == "job-1"
     ((taken, whole),) = plain.bodies
     assert taken == whole > MUCH
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_result_may_take_longer_than_a_request(
+    private: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_RUNTIME_HOME", str(tmp_path))
+    reads = []
+
+    def slowly(request: BaseHTTPRequestHandler, _: bytes) -> Answer:
+        if not request.path.endswith("/results"):
+            return 200, job_document("job-1", "Completed", private=private)
+        reads.append(request.path)
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n")
+        for digit in b"12345":
+            request.wfile.write(bytes([digit]))
+            request.wfile.flush()
+            time.sleep(0.3)
+        return b""
+
+    with http_server(slowly) as url:
+        credentials = Credentials(channel="classic", url=url, token=TOKEN)
+        with RuntimeService(credentials, request_timeout=0.6) as service:
+            assert service.handle("job-1").result(timeout=15) == 12345
+    assert len(reads) == 1 if private else len(reads) <= 3
