@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from prefect_runtime.client.board import CONFIRM_GONE
 from prefect_runtime.client.private_results import PrivateResult
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy
-from prefect_runtime.wire.errors import JobTimeoutError, QiskitRuntimeError, ResultLostError
+from prefect_runtime.wire.errors import JobTimeoutError, QiskitRuntimeError, ResultLostError, RuntimeJobNotFound
 
 LOOKS = 5  # a job may be DONE a moment before its result can be had
 PAUSE_SECONDS = 0.5
@@ -38,11 +39,18 @@ class JobResult:
         Raises:
             JobTimeoutError: It had not come by then.
             ResultLostError: The server has none (any more).
+            RuntimeJobNotFound: The server said so twice.
         """
+        times_gone = 0
         within = Deadline(deadline.remaining() + GRACE_SECONDS, deadline.clock)
         for _ in range(LOOKS):
             if self._text is None:
-                self._text = self._ask(within, private=private)
+                try:
+                    self._text = self._ask(within, private=private)
+                except RuntimeJobNotFound:
+                    times_gone += 1
+                    if times_gone == CONFIRM_GONE:
+                        raise
             if self._text is not None:
                 return self._text
             self._client.clock.sleep(min(PAUSE_SECONDS, within.remaining()))

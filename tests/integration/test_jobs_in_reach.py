@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from canaries.values import ACCESS_TOKEN, API_KEY, CRN, IAM_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeService
-from prefect_runtime.wire.errors import QiskitRuntimeError
+from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobNotFound
 
 from .support import Answer, eventually, http_server, job_document, our_threads
 
@@ -28,11 +28,12 @@ PAGES: Mapping[str, Answer] = {
 
 
 @contextlib.contextmanager
-def service(channel: Any, pages: Mapping[str, Answer]) -> Iterator[RuntimeService]:
+def service(channel: Any, pages: Mapping[str, Answer | Callable[[], Answer]]) -> Iterator[RuntimeService]:
     """A service at a server that has these pages besides those above."""
 
     def answer(request: Any, _: bytes) -> Answer:
-        return {**PAGES, **pages}.get(f"{request.command} {request.path.partition('?')[0]}", GONE)
+        page = {**PAGES, **pages}.get(f"{request.command} {request.path.partition('?')[0]}", GONE)
+        return page() if callable(page) else page
 
     with http_server(answer) as url:
         if channel == "classic":
@@ -52,7 +53,7 @@ def test_a_backend_that_has_lost_its_configuration_hides_none_of_its_jobs() -> N
 
 @pytest.mark.parametrize("queue", ["many", [1], "3", 1e400])
 def test_an_odd_number_about_a_backend_loses_no_job_that_was_made(queue: Any) -> None:
-    pages: dict[str, Answer] = {
+    pages: Mapping[str, Answer] = {
         f"GET /backends/{BACKEND}/status": (200, {"state": True, "status": "active", "length_queue": queue}),
         "GET /backends": (200, {"devices": [{"name": BACKEND, "queue_length": queue}]}),
     }
@@ -92,3 +93,19 @@ def test_a_callback_without_a_thread_loses_no_job_that_was_made(name: str, monke
             with pytest.raises(QiskitRuntimeError, match="no thread could be started"):
                 job.stream_results(lambda *_: None)
         eventually(lambda: not our_threads() or all(one.name.startswith("job-") for one in our_threads()))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_404_for_a_finished_jobs_result_is_believed_when_it_comes_twice(times: int) -> None:
+    answers = [GONE] * times
+
+    def result() -> Answer:
+        return answers.pop() if answers else (200, "7")
+
+    with service("classic", {"GET /jobs/j/results": result}) as classic:
+        if times == 1:
+            assert classic.handle("j").result(timeout=5) == 7
+        else:
+            with pytest.raises(RuntimeJobNotFound):
+                classic.handle("j").result(timeout=5)
+    assert answers == []
