@@ -5,12 +5,12 @@ Source: qiskit-ibm-runtime 0.51, ``accounts/``: names and members of the file, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.json_text import read_json
 
 DEFAULT_PATH = Path("~/.qiskit/qiskit-ibm.json")
 DEFAULT_NAMES = ("default-ibm-quantum-platform", "default-ibm-cloud", "default")
@@ -36,6 +36,9 @@ def read_saved_account(name: str | None = None, *, path: str | Path | None = Non
         there = ", ".join(sorted(accounts)) or "none"
         wanted = f"no account {name!r}" if name is not None else "no default account"
         raise ConfigurationError(f"{file}: there is {wanted}; there are {there}.")
+    for field in ("channel", "url", "token", "instance"):
+        if not isinstance(account.get(field), str | None):
+            raise ConfigurationError(f"{file}: account {chosen!r} is not one of IBM's client: {field} is no text.")
     channel = account.get("channel") or "ibm_quantum_platform"
     if channel not in PLATFORM_CHANNELS:
         raise ConfigurationError(f"{file}: account {chosen!r} is for channel {channel!r}, which IBM has closed.")
@@ -56,10 +59,10 @@ def read_saved_account(name: str | None = None, *, path: str | Path | None = Non
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        accounts = json.loads(file.read_text(encoding="utf-8"))
+        accounts = read_json(file.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read ({error.strerror}).") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigurationError(f"{file}: not a file of saved accounts: it is no JSON.") from None
     if not isinstance(accounts, Mapping):
         raise ConfigurationError(f"{file}: not a file of saved accounts.")

@@ -66,6 +66,8 @@ def test_fields_of_the_call_count_more_than_the_accounts(file: Path) -> None:
         ({**PLAIN, "url": "https://test.cloud.ibm.com"}, "url and auth_url"),
         ({**PLAIN, "proxies": {"urls": {}, "username_ntlm": "me"}}, "NTLM"),
         ("text", "no account 'mine'"),
+        ({**PLAIN, "token": [KEY]}, "token is no text"),
+        ({**PLAIN, "url": 5}, "url is no text"),
     ],
 )
 def test_an_account_that_cannot_be_used_is_refused_without_its_token(file: Path, account: Any, message: str) -> None:
@@ -82,6 +84,7 @@ def test_what_is_not_there_is_told(file: Path) -> None:
         read_saved_account("c", path=file)
     with pytest.raises(ConfigurationError, match="no default account"):
         read_saved_account(path=file)
-    file.write_text("no JSON")
-    with pytest.raises(ConfigurationError, match="no JSON"):
-        read_saved_account(path=file)
+    for text in ("no JSON", "[" * 100_000):
+        file.write_text(text)
+        with pytest.raises(ConfigurationError, match="no JSON"):
+            read_saved_account(path=file)
