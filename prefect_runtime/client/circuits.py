@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect_runtime.wire.errors import ConfigurationError
 
-_QASM = re.compile(r'\s*(OPENQASM|//|include\s*["\'])')  # how a text begins; include/bell.qasm is a path
+_QASM = re.compile(r'\s*(OPENQASM|//|/\*|include\s*["\'])')  # how a text begins; include/bell.qasm is a path
 
 
 def has_qiskit() -> bool:

@@ -293,7 +293,8 @@ def test_a_path_may_begin_like_openqasm(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "bell.qasm").write_text(BELL)
     without_version = BELL.removeprefix("OPENQASM 3.0;\n")
-    for given in ("include/bell.qasm", BELL, f"\n{without_version}", f"// a comment\n{BELL}"):
+    commented = (f"// a comment\n{BELL}", f"/* a\ncomment */ {BELL}")
+    for given in ("include/bell.qasm", BELL, f"\n{without_version}", *commented):
         assert prepare("sampler", [given]).pubs[0].circuit.num_qubits == 2
 
 
