@@ -40,7 +40,7 @@ def find(data_dir: Path, *, any_protocol: bool = False) -> DiscoveryDocument | N
         ConfigurationError: One is running that speaks another protocol version; or the folder cannot be used.
     """
     try:
-        found = DiscoveryDocument.parse((data_dir / "runtime.json").read_text())
+        found = DiscoveryDocument.parse((data_dir / "runtime.json").read_text(errors="replace"))
     except (FileNotFoundError, ProtocolError):
         return None
     except OSError as error:

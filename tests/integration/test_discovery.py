@@ -119,12 +119,12 @@ def test_ten_processes_at_once_start_exactly_one(home: Path) -> None:
     assert (home / "runtime.log").read_text().count("READY") == 1
 
 
-@pytest.mark.parametrize("content", ["{", "of a dead one"])
+@pytest.mark.parametrize("content", ["{", "\xff", "of a dead one"])
 def test_a_stale_discovery_file_is_healed(home: Path, content: str) -> None:
     home.mkdir()
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])  # somebody else has the pid now
     dead = DiscoveryDocument(url="http://127.0.0.1:1", token="t", pid=other.pid, instance="i", protocol=PROTOCOL)
-    (home / "runtime.json").write_text(dead.to_json() if content.startswith("of") else content)
+    (home / "runtime.json").write_bytes((dead.to_json() if content.startswith("of") else content).encode("latin-1"))
     (home / "runtime.lock").touch()
     try:
         assert discovery.find(home) is None
