@@ -200,7 +200,8 @@ def _noise_factors(options: Mapping[str, Any]) -> int:
     resilience = _section(options, "resilience")
     if not resilience.get("zne_mitigation", options.get("resilience_level") == 2):
         return 1
-    return len(_section(resilience, "zne").get("noise_factors") or ZNE_FACTORS)
+    factors = _section(resilience, "zne").get("noise_factors")
+    return len(ZNE_FACTORS if factors is None else factors)
 
 
 def _unknown_extra(options: Mapping[str, Any], *, estimator: bool) -> list[str]:
@@ -209,7 +210,7 @@ def _unknown_extra(options: Mapping[str, Any], *, estimator: bool) -> list[str]:
     extra = []
     if resilience.get("pec_mitigation"):
         extra.append("not counted: learning the noise and sampling for probabilistic error cancellation")
-    if resilience.get("layer_noise_learning") or resilience.get("zne", {}).get("amplifier") == "pea":
+    if resilience.get("layer_noise_learning") or _section(resilience, "zne").get("amplifier") == "pea":
         extra.append("not counted: learning the layers' noise")
     # IBM's default level is 1, which mitigates errors of the read-out.
     if estimator and resilience.get("measure_mitigation", options.get("resilience_level") != 0):

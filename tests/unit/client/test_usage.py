@@ -112,6 +112,9 @@ def test_mitigation_multiplies_or_is_said_to_be_missing() -> None:
     assert [part.circuits for part in of(pub, level=2).pubs] == [3]
     factors = {"zne_mitigation": True, "zne": {"noise_factors": [1, 2, 3, 4]}}
     assert [part.circuits for part in of(pub, resilience=factors).pubs] == [4]
+    factors = {"zne_mitigation": True, "zne": {"noise_factors": np.array([1.0, 2.0])}}
+    assert [part.circuits for part in of(pub, resilience=factors).pubs] == [2]
+    assert [part.circuits for part in of(pub, resilience={"zne_mitigation": True, "zne": None}).pubs] == [3]
     assert not of(pub).lower_bound
     for found in (of(pub, level=1), of(pub, level=None), of(pub, resilience={"pec_mitigation": True})):
         assert found.lower_bound
