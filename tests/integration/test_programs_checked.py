@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 import requests
 from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
 
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.errors import InvalidInputError, RuntimeDuplicateProgramError, RuntimeJobFailureError
@@ -91,8 +93,6 @@ def test_inputs_are_checked_before_a_job_is_queued(
 
 
 def test_an_encoded_array_is_an_array(service: RuntimeService, checked: str) -> None:
-    import numpy as np
-
     given = service.run(checked, {"depth": 1, "angles": np.arange(3)}).result(timeout=20)
     assert list(given["angles"]) == [0, 1, 2]
 
@@ -175,3 +175,21 @@ def test_a_page_of_programs_that_cannot_be_is_the_first(runtime: Any, query: str
     every = requests.get(url, headers=headers, timeout=10).json()
     assert "sampler" in {program["id"] for program in every["programs"]}
     assert requests.get(f"{url}?{query}", headers=headers, timeout=10).json() == every
+
+
+@pytest.mark.parametrize("name", ["aer_simulator", "generic_5q"])
+@pytest.mark.parametrize("shape", [(0,), (3, 0)])
+def test_no_sets_of_values_are_no_results_and_the_other_pubs_run(
+    service: RuntimeService, name: str, shape: tuple[int, ...]
+) -> None:
+    circuit, other = QuantumCircuit(1, 1), QuantumCircuit(1)
+    circuit.rz(Parameter("theta"), 0)
+    values = np.zeros((*shape, 1))
+    pubs = [(circuit, "Z", values), (other, "Z")]
+    empty, one = service.run("estimator", {"pubs": pubs}, {"backend_name": name}).result(timeout=60)
+    assert (empty.data.evs.shape, empty.data.stds.shape, one.data.evs.shape) == (shape, shape, ())
+    circuit.measure(0, 0)
+    pubs = [(circuit, values, 10), (circuit, [0.0], 10)]
+    empty, one = service.run("sampler", {"pubs": pubs}, {"backend_name": name}).result(timeout=60)
+    assert (empty.data.c.shape, empty.data.c.num_shots, empty.data.c.num_bits) == (shape, 10, 1)
+    assert one.data.c.num_shots == 10

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from prefect_runtime.local.programs.empty import is_empty, no_estimates
 from prefect_runtime.local.programs.idle import without_idle_qubits
 from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
 from prefect_runtime.wire.logs import get_logger
@@ -56,8 +57,8 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
         # Another seed for each PUB: equal PUBs must not get equal noise.
         estimator = _estimator(backend, None if seed is None else seed + number)
         with naming_pub(number):
-            result = estimator.run([pub]).result()[0]
-        result.metadata.setdefault("simulator_metadata", {})["method"] = backend.method_used
+            result = no_estimates(pub) if is_empty(pub) else estimator.run([pub]).result()[0]
+        result.metadata.setdefault("simulator_metadata", {})["method"] = "" if is_empty(pub) else backend.method_used
         results.append(result)
         seconds = time.perf_counter() - began
         user_messenger.publish({"pub": number, "pubs": len(coerced), "seconds": seconds})

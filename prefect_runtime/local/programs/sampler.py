@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from prefect_runtime.local.programs.empty import is_empty, no_samples
 from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
 from prefect_runtime.local.programs.registers import with_all_bits, with_own_bits
 from prefect_runtime.wire.logs import get_logger
@@ -48,15 +49,19 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
     results = []
     for number, pub in enumerate(coerced):
         began = time.perf_counter()
-        # Another seed for each PUB: equal PUBs must not get equal noise.
-        sampler = _sampler(backend, None if seed is None else seed + number)
-        asked, every_bit = with_all_bits(pub)
         with naming_pub(number):
-            result = sampler.run([asked]).result()[0]
-        results.append(result if every_bit is None else with_own_bits(result, pub.circuit, every_bit))
+            # Another seed for each PUB: equal PUBs must not get equal noise.
+            seed_of_pub = None if seed is None else seed + number
+            results.append(no_samples(pub) if is_empty(pub) else _run(_sampler(backend, seed_of_pub), pub))
         seconds = time.perf_counter() - began
         user_messenger.publish({"pub": number, "pubs": len(coerced), "seconds": seconds})
     return PrimitiveResult(results, metadata={"version": 2})
+
+
+def _run(sampler: Any, pub: Any) -> Any:
+    asked, every_bit = with_all_bits(pub)
+    result = sampler.run([asked]).result()[0]
+    return result if every_bit is None else with_own_bits(result, pub.circuit, every_bit)
 
 
 @lru_cache(maxsize=8)
