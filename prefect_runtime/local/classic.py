@@ -8,7 +8,6 @@ Quantum Platform, ``/runtime``.
 from __future__ import annotations
 
 import hmac
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,12 +18,23 @@ from prefect_runtime.local.documents import NETWORK, built_in_documents, program
 from prefect_runtime.local.job_routes import MAX_PAGE, Dialect, add_job_routes
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.session_routes import add_session_routes
-from prefect_runtime.local.uploads import Program
+from prefect_runtime.local.uploads import NameTakenError, Program
 from prefect_runtime.local.worker import BUILT_IN
 from prefect_runtime.wire.models import PROTOCOL
 
 if TYPE_CHECKING:
     from prefect_runtime.local.app import Runtime
+
+
+_CHANGEABLE = {
+    "name": "name",
+    "description": "description",
+    "cost": "cost",
+    "max_execution_time": "cost",
+    "spec": "spec",
+    "restartable": "spec",
+}
+"""What may be changed of a program, and which of its members that is."""
 
 
 def router(runtime: Runtime) -> APIRouter:
@@ -103,6 +113,13 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
             raise Refusal(404, 404, f"There is no program {program_id!r} here.")
         return program
 
+    def change(program_id: str, **members: Any) -> None:
+        try:
+            if not programs.change(stored(program_id).id, **members):
+                stored(program_id)  # deleted in between: refused
+        except NameTakenError:
+            raise Refusal(409, 409, f"name: there is a program {members['name']!r} already.") from None
+
     @routes.get("/programs")
     def listed(limit: int = MAX_PAGE, offset: int = 0) -> dict[str, Any]:
         every = built_in_documents() + [program_document(p, with_data=False) for p in programs.all()]
@@ -112,7 +129,7 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
     @routes.post("/programs", status_code=201, openapi_extra=bodies.PROGRAM)
     async def upload(request: Request) -> dict[str, str]:
         program = await run_in_threadpool(intake.new_program, intake.parse_object(await request.body()))
-        if not await run_in_threadpool(programs.save, program):
+        if not await run_in_threadpool(programs.add, program):
             raise Refusal(409, 409, f"name: there is a program {program.name!r} already.")
         return {"id": program.id}
 
@@ -131,22 +148,22 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
             del kept["cost"]  # the other name of the same
         merged = {**kept, **changes}
         merged |= {"data": old.data, "is_public": old.is_public}
-        new = replace(await run_in_threadpool(intake.new_program, merged), id=old.id)
-        if not await run_in_threadpool(programs.save, replace(new, created=old.created)):
-            raise Refusal(409, 409, f"name: there is a program {new.name!r} already.")
+        new = await run_in_threadpool(intake.new_program, merged)
+        given = {member: getattr(new, member) for name, member in _CHANGEABLE.items() if name in changes}
+        await run_in_threadpool(change, program_id, **given)
         return Response(status_code=204)
 
     @routes.put("/programs/{program_id}/data", status_code=204, openapi_extra=bodies.takes_text())
     async def update_data(program_id: str, request: Request) -> Response:
         data = intake.source_text((await request.body()).decode(errors="replace"))
-        await run_in_threadpool(programs.save, replace(stored(program_id), data=data))
+        await run_in_threadpool(change, program_id, data=data)
         return Response(status_code=204)
 
     @routes.put("/programs/{program_id}/{visibility}", status_code=204)
     def set_visibility(program_id: str, visibility: str) -> Response:
         if visibility not in ("public", "private"):
             raise Refusal(404, 404, f"A program is public or private, not {visibility!r}.")
-        programs.save(replace(stored(program_id), is_public=visibility == "public"))
+        change(program_id, is_public=visibility == "public")
         return Response(status_code=204)
 
     @routes.delete("/programs/{program_id}", status_code=204)

@@ -26,28 +26,49 @@ class Program:
     updated: str = ""
 
 
+class NameTakenError(Exception):
+    """Another program has that name."""
+
+
 class Programs:
     """The table of programs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def save(self, program: Program) -> bool:
-        """Add a program, or replace the one with its id; False if another has its name."""
+    def add(self, program: Program) -> bool:
+        """Add a program; False if another has its name."""
         values: list[Any] = [program.id, program.name, program.data, program.description, program.cost]
-        values += [program.is_public, json.dumps(program.spec), program.created or now(), now()]
+        values += [program.is_public, json.dumps(program.spec), now(), now()]
+        insert = (
+            "INSERT INTO programs (id, name, data, description, cost, is_public, spec, created, updated)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
         with self._database.lock:
             try:
-                self._database.connection.execute(
-                    "INSERT INTO programs (id, name, data, description, cost, is_public, spec, created, updated)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
-                    " data = excluded.data, description = excluded.description, cost = excluded.cost,"
-                    " is_public = excluded.is_public, spec = excluded.spec, updated = excluded.updated",
-                    values,
-                )
+                self._database.connection.execute(insert, values)
             except sqlite3.IntegrityError:
                 return False
         return True
+
+    def change(self, program_id: str, **members: Any) -> bool:
+        """Change some members of a program; False if it is not there (any more).
+
+        The others stay what they are by then: who changed them, or deleted the program, while these were checked has
+        been told that it was done.
+
+        Raises:
+            NameTakenError: Another program has the new name.
+        """
+        if "spec" in members:
+            members["spec"] = json.dumps(members["spec"])
+        columns = "".join(f"{member} = ?, " for member in members)
+        update = f"UPDATE programs SET {columns}updated = ? WHERE id = ?"  # noqa: S608  # nosec B608 # own words, values are bound
+        with self._database.lock:
+            try:
+                return bool(self._database.connection.execute(update, (*members.values(), now(), program_id)).rowcount)
+            except sqlite3.IntegrityError:
+                raise NameTakenError from None
 
     def get(self, program_id: str) -> Program | None:
         """Return one uploaded program, or None."""

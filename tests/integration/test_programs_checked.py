@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -193,3 +195,27 @@ def test_no_sets_of_values_are_no_results_and_the_other_pubs_run(
     empty, one = service.run("sampler", {"pubs": pubs}, {"backend_name": name}).result(timeout=60)
     assert (empty.data.c.shape, empty.data.c.num_shots, empty.data.c.num_bits) == (shape, 10, 1)
     assert one.data.c.num_shots == 10
+
+
+@pytest.mark.parametrize("meanwhile", ["PUT", "DELETE"])
+def test_a_change_that_takes_long_to_check_undoes_nothing_that_was_done_meanwhile(
+    runtime: Any, service: RuntimeService, meanwhile: str
+) -> None:
+    slow = "x = 1\n" * 150_000 + ECHO
+    metadata = {"name": f"slow-{uuid4()}", "description": "old", "max_execution_time": 60}
+    program = service.upload_program(slow, metadata)
+    url, headers = f"{runtime.found.url}/programs/{program}", {"X-Access-Token": runtime.found.token}
+    with ThreadPoolExecutor(1) as pool:
+        changed = pool.submit(requests.patch, url, json={"description": "new"}, headers=headers, timeout=30)
+        time.sleep(0.1)
+        if meanwhile == "PUT":
+            done = requests.put(f"{url}/data", data=ECHO.encode(), headers=headers, timeout=30)
+        else:
+            done = requests.delete(url, headers=headers, timeout=30)
+    assert done.status_code == 204
+    now = requests.get(url, headers=headers, timeout=10)
+    if meanwhile == "PUT":
+        assert changed.result().status_code == 204
+        assert (now.json()["data"], now.json()["description"]) == (ECHO, "new")
+    else:
+        assert now.status_code == 404

@@ -20,7 +20,7 @@ from prefect_runtime.wire.errors import ConfigurationError
 def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "runtime.sqlite", lambda job: None)
     for again in (False, True):
-        store.programs.save(Program(id=f"again-{again}", name=f"{again}", data="", spec={"restartable": again}))
+        store.programs.add(Program(id=f"again-{again}", name=f"{again}", data="", spec={"restartable": again}))
     yield store
     store.close()
 
