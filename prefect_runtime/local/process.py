@@ -149,8 +149,7 @@ class WorkerProcess:
                 now = time.monotonic()
                 # Also a program that never stops publishing has its time: a full pipe does not extend it.
                 if limit is not None and now >= limit:
-                    self.end()
-                    return Ending(None, too_long=True)
+                    return self._end_of_time()
                 if now >= next_look:
                     next_look = now + LOOK_SECONDS
                     broke = look()
@@ -160,7 +159,7 @@ class WorkerProcess:
                 report = self._report(min(next_look, limit or next_look))
                 if report is None:
                     continue
-                if report.kind in ("done", "failed"):
+                if report.is_last:
                     return Ending(report)
                 on_interim()
         except ValueError:
@@ -169,6 +168,17 @@ class WorkerProcess:
         except (EOFError, OSError):
             pass
         return self.death()
+
+    def _end_of_time(self) -> Ending:
+        """End it, unless it has reported its end in time and only we have come late to read it."""
+        if self._pipe.poll():
+            self._inbox.read()  # once: all that fits into the pipe of one that reports now and then
+        while (data := self._inbox.next()) is not None:
+            report = Report.parse(data)
+            if report.is_last:
+                return Ending(report)
+        self.end()
+        return Ending(None, too_long=True)
 
     def _report(self, until: float) -> Report | None:
         """Return its next report; None if none has come by then.

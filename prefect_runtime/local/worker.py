@@ -84,6 +84,11 @@ class Report:
     reason: str = ""
     digest: str = ""
 
+    @property
+    def is_last(self) -> bool:
+        """True if nothing more comes of the job."""
+        return self.kind in ("done", "failed")
+
     def to_json(self) -> bytes:
         """Return what goes down the pipe."""
         return json.dumps([self.kind, self.reason, self.digest]).encode()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +17,7 @@ import requests
 
 from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
 
+from .programs import that_does
 from .support import Served, elapsed, eventually
 
 PUBS = {"pubs": [['OPENQASM 3.0; include "stdgates.inc"; bit[1] c; qubit[1] q; x q[0]; c[0] = measure q[0];']]}
@@ -114,6 +116,20 @@ def test_a_job_that_is_cancelled_while_its_process_is_made_never_runs(
         stopped.resume()
     assert run()[0].result(timeout=60) == "done"
     assert (job.status(), mark.read_text()) == (JobStatus.CANCELLED, "")
+
+
+def test_a_job_that_ended_in_time_has_its_result_however_late_the_server_comes_to_read_it(
+    single: Served, client: RuntimeService
+) -> None:
+    source = that_does("time.sleep(0.5)", "user_messenger.publish(1)", "time.sleep(0.1)", "return 'in time'")
+    program = client.upload_program(source, {"name": f"{uuid4()}", "description": "quick", "max_execution_time": 60})
+    job = client.run(program, {}, max_execution_time=2)
+    eventually(lambda: job.status() is JobStatus.RUNNING, what="the start of the job")
+    server = psutil.Process(single.process.pid)
+    server.suspend()  # as a machine that is too busy does it
+    time.sleep(3)
+    server.resume()
+    assert job.result(timeout=20) == "in time"
 
 
 def test_a_job_whose_process_was_being_made_when_the_server_ended_runs_once_it_is_back(
