@@ -155,7 +155,7 @@ def _program_routes(routes: APIRouter, runtime: Runtime) -> None:
 
     @routes.put("/programs/{program_id}/data", status_code=204, openapi_extra=bodies.takes_text())
     async def update_data(program_id: str, request: Request) -> Response:
-        data = intake.source_text((await request.body()).decode(errors="replace"))
+        data = await run_in_threadpool(intake.source_text, (await request.body()).decode(errors="replace"))
         await run_in_threadpool(change, program_id, data=data)
         return Response(status_code=204)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
 import json
@@ -11,6 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from prefect_runtime.local import source_check
 from prefect_runtime.local.backends import CATALOGUE, spec_of
 from prefect_runtime.local.refusals import Refusal
 from prefect_runtime.local.schemas import check_inputs, check_schema
@@ -156,7 +156,7 @@ def _text(body: Mapping[str, Any], name: str, *, required: bool = False, most: i
 
 
 def new_program(body: Mapping[str, Any]) -> Program:
-    """Read an uploaded program.
+    """Read an uploaded program. May take seconds, when its source is long: not on the event loop.
 
     Raises:
         Refusal: 400; the message names the field.
@@ -203,7 +203,7 @@ def _slug(name: str) -> str:
 
 
 def source_text(data: str) -> str:
-    """Return a program's source from base64 (classic clients) or from plain text.
+    """Return a program's source from base64 (classic clients) or from plain text. May take seconds, as `new_program`.
 
     Raises:
         Refusal: 400, not Python, or no ``main`` in it.
@@ -215,12 +215,7 @@ def source_text(data: str) -> str:
     if len(text) > MAX_SOURCE_CHARACTERS:
         solution = "Give large data as inputs of the job."
         raise Refusal(413, 413, f"data: more than {MAX_SOURCE_CHARACTERS} characters.", solution=solution)
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
-        raise Refusal(400, 400, f"data: not Python source ({error}).") from None
-    if not any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-        raise Refusal(
-            400, 400, "data: the source has no function main(backend, user_messenger, **kwargs) at its top level."
-        )
+    fault = source_check.find_fault(text)
+    if fault is not None:
+        raise Refusal(400, 400, f"data: {fault}")
     return text

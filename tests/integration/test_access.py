@@ -30,7 +30,7 @@ from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.wire.errors import ConnectFailedError, InvalidInputError
 
 from .programs import ECHO, HOLDS, NUMBERS, that_does
-from .support import Served, eventually
+from .support import Served, elapsed, eventually
 
 METADATA = {"description": "of a test", "max_execution_time": 60}
 
@@ -204,6 +204,27 @@ def test_a_source_nested_too_deep_is_refused(runtime: Any, source: str) -> None:
     answer = requests.post(f"{runtime.found.url}/programs", json=body, headers=headers, timeout=30)
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["message"].startswith("data:")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_source_that_takes_gigabytes_to_read_is_refused_and_nobody_waits(
+    runtime: Any, upload: Callable[..., str], method: str
+) -> None:
+    source = "import a" + ".a" * 50_000
+    url, headers = f"{runtime.found.url}/programs", {"X-Access-Token": runtime.found.token}
+    options: dict[str, Any] = {"json": {"name": "much", "data": source}}
+    if method == "PUT":
+        url, options = f"{url}/{upload(ECHO)}/data", {"data": source}
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(requests.request, method, url, headers=headers, timeout=60, **options)
+        waited = []
+        while not reading.done():
+            seconds = elapsed()
+            requests.get(f"{runtime.found.url}/version", timeout=60)
+            waited.append(seconds())
+    assert reading.result().status_code == 400
+    assert "too long, or nested too deep" in reading.result().text
+    assert max(waited) < 2
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
