@@ -73,10 +73,12 @@ def _submit_routes(routes: APIRouter, runtime: Runtime, dialect: Dialect) -> Non
     @routes.post("/jobs", openapi_extra=bodies.JOB)
     async def run(request: Request) -> dict[str, Any]:
         body = intake.parse_object(await request.body())
-        if dialect.needs_backend and not body.get("backend"):
-            raise Refusal(400, 400, "backend: is required.")
-        job = await run_in_threadpool(intake.new_job, body, runtime.store.programs)
         try:
+            # Of a request that has its job already no more is asked: its program may have been deleted since.
+            await run_in_threadpool(runtime.store.check_key, intake.tags_of(body.get("tags")))
+            if dialect.needs_backend and not body.get("backend"):
+                raise Refusal(400, 400, "backend: is required.")
+            job = await run_in_threadpool(intake.new_job, body, runtime.store.programs)
             await run_in_threadpool(_add, runtime, dialect, job)
         except KeyTakenError as taken:
             extra = {"id": taken.job_id}

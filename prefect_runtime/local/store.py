@@ -107,13 +107,18 @@ class Store:
         Raises:
             KeyTakenError: One of its tags is a request key that another job has.
         """
-        key = next((tag for tag in job.tags if tag.startswith(KEY_PREFIX)), None)
-        row: list[Any] = [job.id, key, job.program_id, job.backend, job.params, json.dumps(job.tags), job.log_level]
+        row: list[Any] = [
+            job.id,
+            _key(job.tags),
+            job.program_id,
+            job.backend,
+            job.params,
+            json.dumps(job.tags),
+            job.log_level,
+        ]
         row += [job.max_execution_time, job.session_id, job.private, job.image, QUEUED]
         with self._lock:
-            taken = self._db.execute("SELECT id FROM jobs WHERE request_key = ?", (key,)).fetchone()
-            if taken is not None:  # before the rest: a request that has its job needs no room
-                raise KeyTakenError(taken["id"])
+            self.check_key(job.tags)  # before the rest: a request that has its job needs no room
             admit()
             with self.database.transaction():
                 self._db.execute(
@@ -125,6 +130,17 @@ class Store:
                 added = self._written(job.id)
             self._on_change(added)
             return added
+
+    def check_key(self, tags: Iterable[str]) -> None:
+        """Check that no job has the request key among some tags yet.
+
+        Raises:
+            KeyTakenError: One has.
+        """
+        with self._lock:
+            taken = self._db.execute("SELECT id FROM jobs WHERE request_key = ?", (_key(tags),)).fetchone()
+        if taken is not None:
+            raise KeyTakenError(taken["id"])
 
     def job(self, job_id: str, *, with_params: bool = False) -> Job | None:
         """Return one job, or None."""
@@ -264,6 +280,10 @@ class Store:
         job = self.job(job_id)
         assert job is not None, job_id  # noqa: S101 - the caller has just written the row
         return job
+
+
+def _key(tags: Iterable[str]) -> str | None:
+    return next((tag for tag in tags if tag.startswith(KEY_PREFIX)), None)
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -274,6 +274,16 @@ def test_a_second_request_with_the_same_key_gets_the_first_ones_id(plain: Plain,
     assert other.status_code == 200
 
 
+def test_a_second_request_gets_the_first_ones_id_also_if_it_would_not_be_taken_any_more(plain: Plain) -> None:
+    key = f"prt1-{uuid4().hex[:26]}"
+    program = plain("POST", "/programs", json={"name": "deleted soon", "data": ECHO}).json()["id"]
+    first = plain.post_job(program, tags=[key]).json()["id"]
+    plain.ended(first)
+    assert plain("DELETE", f"/programs/{program}").status_code == 204
+    second = plain.post_job(program, tags=[key])
+    assert (second.status_code, second.json().get("id")) == (409, first)
+
+
 def test_the_tag_filter_wants_all_tags(plain: Plain, upload: Callable[..., str]) -> None:
     a, b = f"a-{uuid4().hex}", f"b-{uuid4().hex}"
     ids = {name: plain.post_job(upload(ECHO), tags=tags).json()["id"] for name, tags in
