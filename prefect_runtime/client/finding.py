@@ -113,6 +113,9 @@ def find(client: JobCalls, wanted: JobFilter, *, limit: int | None = None, skip:
         wanted: Which.
         limit: How many at most; None for all.
         skip: How many of the server's to leave out at the start.
+
+    Raises:
+        ConfigurationError: A limit that is none.
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise ConfigurationError(f"limit: must be a whole number, 0 or more, or None; got {limit!r}.")

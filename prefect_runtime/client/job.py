@@ -116,7 +116,11 @@ class RuntimeJob:
 
     @property
     def creation_date(self) -> datetime | None:
-        """When the job was created, in local time (aware); None if the server does not say."""
+        """When the job was created, in local time (aware); None if the server does not say.
+
+        Raises:
+            ProtocolError: What the server says is no time.
+        """
         if self._creation_date is None:
             self._creation_date = (self._document or self._refresh()).created
         moment = parse_time(self._creation_date)
@@ -299,6 +303,7 @@ class RuntimeJob:
             decoder: Class that decodes interim results; the job's own if None.
 
         Raises:
+            ConfigurationError: A callback that cannot be called.
             RuntimeInvalidStateError: A callback is streaming already, or the job is final.
             InterimResultsUnavailableError: This channel has no streams.
         """

@@ -159,6 +159,9 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
 
         Raises:
             ConfigurationError: Something that cannot work; nothing was sent.
+            InterimResultsUnavailableError: A callback, and this channel has no stream; nothing was sent.
+            UsageLimitError: With `guard_usage`: it would take more than the instance has left; nothing was sent.
+            IdempotencyConflictError: `idempotency_key` names another request already.
             SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
             ApiError: The server refused; there is no job.
             TransportError: The server cannot be reached; there is no job.
@@ -325,7 +328,10 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
         request = self.request(program_id, inputs, backend=backend, optimization_level=optimization_level)
         estimated = self._preparing.estimate(request, self._preparing.prepare(request))
         if estimated is None:
-            raise ConfigurationError("usage: can be estimated for sampler and estimator only, and where Qiskit is.")
+            raise ConfigurationError(
+                "usage: can be estimated for sampler and estimator only, and needs Qiskit: "
+                "pip install 'prefect-runtime[local]'."
+            )
         return estimated
 
     def session(self, backend: str | Sequence[str] | None = None, *, max_ttl: float | None = None) -> RuntimeSession:

@@ -68,13 +68,18 @@ class ServicePrograms(abc.ABC):
     def update_program(
         self, program_id: str, data: str | Path | None = None, metadata: Mapping[str, Any] | str | Path | None = None
     ) -> None:
-        """Change a program: its source, its metadata, or both."""
+        """Change a program: its source, its metadata, or both.
+
+        Raises:
+            ConfigurationError: Neither is given, or one cannot be read; nothing was sent.
+        """
         if data is None and metadata is None:
             raise ConfigurationError("update_program: give data or metadata.")
+        source = None if data is None else encode_source(data)  # read before the first of two requests is sent
         if metadata is not None:
             self.client.update_program(program_id, program_body(read_metadata(metadata)))
-        if data is not None:
-            self.client.update_program_data(program_id, encode_source(data))
+        if source is not None:
+            self.client.update_program_data(program_id, source)
 
     def delete_program(self, program_id: str) -> None:
         """Delete a program."""

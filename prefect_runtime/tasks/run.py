@@ -58,6 +58,8 @@ def run_program(
 
     Raises:
         ConfigurationError: Something that cannot work; nothing was sent.
+        UsageLimitError: With the block's ``guard_usage``: it would take more than the instance has left.
+        IdempotencyConflictError: `idempotency_key` names another request already.
         RuntimeInvalidStateError: The flow run was cancelled; nothing was sent, or the job was cancelled with it.
         WaitInterruptedError: It was cancelled while the request waited: for its turn, for another with its key, or for
             an answer that was lost.
@@ -124,10 +126,8 @@ def run_sampler(
         dry_run: See `run_program`.
 
     Raises:
-        ConfigurationError: Something that cannot work; nothing was sent.
-        SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
-        ApiError: The runtime refused; there is no job.
-        TransportError: The runtime cannot be reached; there is no job.
+        ConfigurationError: Something that cannot work, such as a circuit for the backend; nothing was sent.
+        QiskitRuntimeError: See `run_program`.
     """
     return _submit(
         credentials,
@@ -183,10 +183,8 @@ def run_estimator(
         dry_run: See `run_program`.
 
     Raises:
-        ConfigurationError: Something that cannot work; nothing was sent.
-        SubmissionUnknownError: The answer was lost, and whether a job exists cannot be proved.
-        ApiError: The runtime refused; there is no job.
-        TransportError: The runtime cannot be reached; there is no job.
+        ConfigurationError: Something that cannot work, such as a circuit for the backend; nothing was sent.
+        QiskitRuntimeError: See `run_program`.
     """
     return _submit(
         credentials,

@@ -116,6 +116,7 @@ def fetch_result(
         WaitInterruptedError: The flow run was cancelled, and the job kept.
         JobTimeoutError: Not final in time, or its result had not come by then.
         ResultDecodeError: The result cannot be read with this decoder.
+        ResultLostError: It was there and can never be fetched again, such as a private one that was cut off.
     """
     check_waiting(timeout=timeout, wait=wait, on_timeout=on_timeout, on_cancel=on_cancel)
     decoder_class = check_fetching(decoder, histogram=histogram)

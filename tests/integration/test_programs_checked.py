@@ -16,7 +16,12 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 
 from prefect_runtime.client import JobStatus, RuntimeService
-from prefect_runtime.wire.errors import InvalidInputError, RuntimeDuplicateProgramError, RuntimeJobFailureError
+from prefect_runtime.wire.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    RuntimeDuplicateProgramError,
+    RuntimeJobFailureError,
+)
 
 from .programs import ECHO
 from .support import elapsed
@@ -169,6 +174,12 @@ def test_a_programs_limit_is_changed_by_either_of_its_names_and_kept_by_other_ch
         assert requests.patch(url, json=change, headers=headers, timeout=10).status_code == 204
         seen.append(requests.get(url, headers=headers, timeout=10).json()["cost"])
     assert seen == [30, 40, 40]
+
+
+def test_a_change_whose_source_cannot_be_read_changes_nothing(service: RuntimeService, checked: str) -> None:
+    with pytest.raises(ConfigurationError, match="data: cannot read"):
+        service.update_program(checked, "no-such-file.py", {"description": "new"})
+    assert service.program(checked).description == "of a test"
 
 
 @pytest.mark.parametrize("query", ["offset=-1", "limit=-1", "limit=0", "offset=-5&limit=-5"])
