@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit.primitives.containers import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 
+from prefect_runtime.client.fingerprint import fingerprint
 from prefect_runtime.wire import codec
 from prefect_runtime.wire.codec import ResultDecoder, RuntimeEncoder, decode, encode_inputs, encode_result
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
@@ -399,6 +400,7 @@ def deep(levels: int) -> dict[str, Any]:
 def test_inputs_that_never_end_or_nearly_so_are_refused_with_a_short_message(inputs: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="nested more than") as caught:
         encode_inputs(inputs)
+        fingerprint(inputs)  # from Python 3.12 on, JSON is written that deep; what is sent has a fingerprint before
     assert len(str(caught.value)) < 1_000
 
 
@@ -412,7 +414,7 @@ def test_an_extended_float_is_refused_with_its_type() -> None:
     [
         np.ma.MaskedArray([1.0, -999.0], mask=[False, True]),
         np.datetime64("2020-01-01T00:00:00.123456789"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "us"),
         np.timedelta64(5, "ns"),
         np.timedelta64(5, "Y"),
     ],
