@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cyclopts import App
@@ -10,6 +12,7 @@ from rich.console import Console
 from prefect_runtime.cli import app
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
 NAME = "Resume flow runs whose quantum job is final"
@@ -21,10 +24,8 @@ app.command(automation)
 @automation.command
 def install() -> int:
     """Create the automation, or bring the one of this name up to date."""
-    from prefect.client.orchestration import get_client
-
     wanted = resuming_automation()
-    with get_client(sync_client=True) as client:
+    with _prefect() as client:
         there = client.read_automations_by_name(NAME)
         for one in there:
             client.update_automation(one.id, wanted)
@@ -37,14 +38,33 @@ def install() -> int:
 @automation.command
 def remove() -> int:
     """Delete the automation. Suspended flow runs then wait until somebody resumes them."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
+    with _prefect() as client:
         there = client.read_automations_by_name(NAME)
         for one in there:
             client.delete_automation(one.id)
     Console().print("Removed." if there else "Not there.")
     return 0
+
+
+@contextlib.contextmanager
+def _prefect() -> Iterator[SyncPrefectClient]:
+    """Give a client of Prefect's API.
+
+    Raises:
+        ConfigurationError: It is not there, or refuses.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    from prefect_runtime.wire.errors import ConfigurationError
+
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except (httpx.HTTPError, RuntimeError) as error:  # Prefect's own word when its API is not there at all
+        raise ConfigurationError(
+            f"automation: Prefect's API cannot be asked ({type(error).__name__}); is PREFECT_API_URL right?"
+        ) from None
 
 
 def resuming_automation() -> AutomationCore:

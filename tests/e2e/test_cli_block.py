@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from prefect_runtime import RuntimeCredentials
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
-from .support import PUBLISHES
+from .support import PUBLISHES, free_port
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,3 +66,13 @@ def test_every_command_works_on_ibms_platform_too(
     cancelled = cli("cancel", at_work.job_id(), *account)
     assert (cancelled.returncode, "CANCELLED" in cancelled.stdout) == (0, True)
     assert at_work.status().name == "CANCELLED"
+
+
+@pytest.mark.parametrize("arguments", [("automation", "install"), ("automation", "remove"), ("reap",)])
+def test_a_prefect_that_is_not_there_is_said_in_one_line(arguments: tuple[str, ...]) -> None:
+    nowhere = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}
+    command = [sys.executable, "-m", "prefect_runtime.cli", *arguments]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=nowhere)
+    assert refused.returncode == 1
+    assert "is PREFECT_API_URL right?" in refused.stderr
+    assert "Traceback" not in refused.stderr
