@@ -100,11 +100,12 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
     os.umask(0o077)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = replace(settings, data_dir=settings.data_dir.absolute(), tls_certificate=certificate, tls_key=key)
+        # Processes are started in this one's folder; where a person stood may be gone by then.
+        os.chdir(settings.data_dir)
     except OSError as error:
         raise ConfigurationError(f"data-dir: {settings.data_dir} cannot be used ({error.strerror}).") from None
     _set_environment()
-    settings = replace(settings, data_dir=settings.data_dir.absolute(), tls_certificate=certificate, tls_key=key)
-    os.chdir(settings.data_dir)  # processes are started in this one's folder; where a person stood may be gone by then
     try:
         with _only_one(settings.data_dir) as lock, _listen(settings) as listening:
             wait_for_old_programs(settings.data_dir)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -291,9 +292,9 @@ def discovered(folder: Path) -> Credentials:
     return Credentials(channel="local", url=found.url, token=found.token)
 
 
-def serve_by_hand(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the command that a person types, and wait for its end."""
-    command = [sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder), *options]
+def serve_by_hand(folder: Path, *options: str, through: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the command that a person types, through another that starts it if need be, and wait for its end."""
+    command = [*through, sys.executable, "-m", "prefect_runtime.cli", "serve", "--data-dir", str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
@@ -310,6 +311,18 @@ def test_a_folder_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
     refused = serve_by_hand(tmp_path / "file")
     assert refused.returncode == 1
     assert str(tmp_path / "file") in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may do everything")
+def test_a_folder_that_one_may_not_enter_is_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "of somebody else"
+    folder.mkdir(mode=0)
+    as_others = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]
+    refused = serve_by_hand(folder, through=as_others if os.geteuid() == 0 else ())
+    folder.chmod(0o700)
+    assert refused.returncode == 1
+    assert f"data-dir: {folder} cannot be used (Permission denied)" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
