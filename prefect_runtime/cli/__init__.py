@@ -5,6 +5,7 @@ Commands import what talks to a runtime when they run: ``--help`` and a typing e
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except IBMQError as error:
         sys.stderr.write(f"prefect-runtime: {error}\n")
         sys.exit(exit_for(error))
-    except BrokenPipeError:  # `prefect-runtime logs JOB | head`; Python would complain once more when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+            raise
+        if error.errno != errno.EPIPE:  # not `prefect-runtime logs JOB | head`: a disk took half of it, or nothing
+            sys.stderr.write(f"prefect-runtime: the output could not be written ({error.strerror}).\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes, and would complain once more
         sys.exit(Exit.ERROR)

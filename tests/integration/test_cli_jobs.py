@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,3 +247,16 @@ def test_without_options_it_is_the_runtime_that_flows_use(tmp_path: Path) -> Non
     assert "Starting" in said
     with start(["stop"], **home) as stopping:
         assert stopping.communicate(timeout=30)[0] == "Stopped.\n"
+
+
+@pytest.mark.parametrize("command", [["show"], ["logs"], ["result", "--json"]])
+def test_a_full_disk_is_said_in_one_line(command: list[str], runtime: Any, run: Run) -> None:
+    job = ended(run(ECHO, {"value": 1}))
+    arguments = [*command, job.job_id(), "--data-dir", str(runtime.data_dir)]
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "prefect_runtime.cli", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert told.returncode == 1
+    assert told.stderr == "prefect-runtime: the output could not be written (No space left on device).\n"
