@@ -187,7 +187,8 @@ class Preparation:
             except ConfigurationError:
                 raise
             except Exception as error:  # noqa: BLE001 - Qiskit refuses a PUB with many kinds of errors
-                raise ConfigurationError(f"{place}: {type(error).__name__}: {error} Nothing was sent.") from None
+                said = str(error).rstrip(".")  # a few of Qiskit's sentences end so
+                raise ConfigurationError(f"{place}: {type(error).__name__}: {said}. Nothing was sent.") from None
         return pubs
 
     def _coerce(self, parts: Sequence[Any]) -> Any:
@@ -196,9 +197,14 @@ class Preparation:
         from qiskit.primitives.containers.sampler_pub import SamplerPub
 
         pub = parts[0] if len(parts) == 1 and hasattr(parts[0], "parameter_values") else tuple(parts)
+        coerced: Any
         if self._program_id == "sampler":
-            return SamplerPub.coerce(pub, self._shots)
-        return EstimatorPub.coerce(pub, self._precision)
+            coerced = SamplerPub.coerce(pub, self._shots)
+        else:
+            coerced = EstimatorPub.coerce(pub, self._precision)
+        # Qiskit counts the values only; those of a parameter that the circuit does not have are refused here.
+        coerced.parameter_values.as_array(coerced.circuit.parameters)
+        return coerced
 
     def _fit(self, pub: Any, backend: Backend, place: str) -> Any:
         """Return the PUB with its circuit in the backend's terms; unchanged if it is."""

@@ -298,6 +298,34 @@ def test_a_path_may_begin_like_openqasm(tmp_path: Path, monkeypatch: pytest.Monk
         assert prepare("sampler", [given]).pubs[0].circuit.num_qubits == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BELL.replace("h q[0]", "hh q[0]"), "5,0: gate 'hh' is not defined"),
+        (BELL.replace("h q[0];", "h $$ q[0];"), "L5:C"),
+        (BELL.replace("stdgates.inc", "qelib1.inc"), "2,0: non-stdgates imports"),
+    ],
+)
+def test_what_is_wrong_with_an_openqasm_text_is_said_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^pubs\[0\]: not OpenQASM 3 that Qiskit can read") as caught:
+        prepare("sampler", [text])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("program", ["sampler", "estimator"])
+def test_values_of_a_parameter_that_the_circuit_does_not_have_are_refused_by_name(program: str) -> None:
+    circuit = rotated()
+    values = {"b": 0.1}
+    pub = [circuit, values] if program == "sampler" else [circuit.remove_final_measurements(inplace=False), "Z", values]
+    with pytest.raises(ConfigurationError, match=r"^pubs\[0\]: .*parameter 'b'\. Nothing was sent\.$"):
+        prepare(program, [pub])
+
+
+def test_what_qiskit_says_of_a_pub_stays_a_sentence() -> None:
+    with pytest.raises(ConfigurationError, match=r"shots must be positive\. Nothing was sent\.$"):
+        prepare("sampler", [(bell(), None, 0)])
+
+
 def test_a_worker_without_qiskit_is_told_what_it_cannot_send() -> None:
     refused: list[tuple[str, list[Any], str]] = [
         ("sampler", ["bell.qpy"], "cannot read the circuit file"),
