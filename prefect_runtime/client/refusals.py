@@ -86,8 +86,8 @@ def refused(answer: Answer, what: str, *, kind: str, job_id: str | None, secrets
     if status == 429 or said["code"] == TOO_MANY_REQUESTS:
         return RateLimitedError(message, retry_after=retry_after(answer.headers), **details)
     if status in (404, 410):
-        if kind == "job" and job_id is None:  # POST /jobs: it is the program or the backend that is not there
-            kind = "backend" if "backend" in text.lower() else "program"
+        if kind == "job" and job_id is None:  # POST /jobs: the program, the backend or the session is not there
+            kind = next((word for word in ("backend", "session") if word in text.lower()), "program")
         return _NOT_FOUND.get(kind, ApiError)(message, **details)
     if status >= 500:
         return ServerError(message, **details)

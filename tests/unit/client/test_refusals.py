@@ -28,6 +28,7 @@ from prefect_runtime.wire.errors import (
     RuntimeJobNotFound,
     RuntimeProgramNotFound,
     ServerError,
+    SessionNotFoundError,
 )
 
 TOKEN = "geheimer-token-0123456789"
@@ -153,6 +154,7 @@ def test_a_redirect_says_to_check_the_url_and_not_where_it_leads(status: int) ->
         ("job", "j1", "Job not found", RuntimeJobNotFound),
         ("job", None, "Program not found", RuntimeProgramNotFound),
         ("job", None, "Backend ibm_x not found", BackendNotFoundError),
+        ("job", None, "There is no session 's1' here.", SessionNotFoundError),
         ("program", None, "nope", RuntimeProgramNotFound),
         ("backend", None, "nope", BackendNotFoundError),
         ("instance", None, "nope", ApiError),  # GET /instances/usage of a server that counts nothing
