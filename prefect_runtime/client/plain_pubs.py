@@ -50,9 +50,12 @@ def _values(values: Any, place: str) -> Any:
             "mapping by name."
         )
     try:
-        return np.zeros(0) if values is None else np.asarray(values, dtype=float)
+        array = np.zeros(0) if values is None else np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{place}: the parameter values are no array of numbers ({error}).") from None
+    if not np.isfinite(array).all():
+        raise ConfigurationError(f"{place}: a parameter value is nan or infinite.")
+    return array
 
 
 def _observables(value: Any, place: str) -> Any:

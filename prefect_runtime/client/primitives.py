@@ -192,7 +192,8 @@ class Preparation:
         return pubs
 
     def _coerce(self, parts: Sequence[Any]) -> Any:
-        """Return Qiskit's PUB object, checked by Qiskit's own rules."""
+        """Return Qiskit's PUB object, checked by Qiskit's own rules and for what they let pass."""
+        import numpy as np
         from qiskit.primitives.containers.estimator_pub import EstimatorPub
         from qiskit.primitives.containers.sampler_pub import SamplerPub
 
@@ -203,7 +204,9 @@ class Preparation:
         else:
             coerced = EstimatorPub.coerce(pub, self._precision)
         # Qiskit counts the values only; those of a parameter that the circuit does not have are refused here.
-        coerced.parameter_values.as_array(coerced.circuit.parameters)
+        values = coerced.parameter_values.as_array(coerced.circuit.parameters)
+        if not np.isfinite(values).all():  # a simulator may turn it into counts that look like others
+            raise ValueError("a parameter value is nan or infinite")
         return coerced
 
     def _fit(self, pub: Any, backend: Backend, place: str) -> Any:

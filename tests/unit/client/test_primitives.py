@@ -321,6 +321,17 @@ def test_values_of_a_parameter_that_the_circuit_does_not_have_are_refused_by_nam
         prepare(program, [pub])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("program", ["sampler", "estimator"])
+def test_a_value_that_is_no_angle_is_refused_where_a_simulator_would_count_on(program: str, value: float) -> None:
+    circuit = rotated()
+    pub: list[Any] = [circuit, [[0.1], [value]]]
+    if program == "estimator":
+        pub = [circuit.remove_final_measurements(inplace=False), "Z", [[0.1], [value]]]
+    with pytest.raises(ConfigurationError, match=r"^pubs\[0\]: .*is nan or infinite\. Nothing was sent\.$"):
+        prepare(program, [pub])
+
+
 def test_what_qiskit_says_of_a_pub_stays_a_sentence() -> None:
     with pytest.raises(ConfigurationError, match=r"shots must be positive\. Nothing was sent\.$"):
         prepare("sampler", [(bell(), None, 0)])
@@ -332,6 +343,7 @@ def test_a_worker_without_qiskit_is_told_what_it_cannot_send() -> None:
         ("sampler", [__file__.replace(".py", ".qpy")], "cannot read the circuit file"),
         ("sampler", [BELL, {"a": 1}], "an array in the order"),
         ("sampler", [BELL, "many"], "no array of numbers"),
+        ("sampler", [BELL, [float("inf")]], "is nan or infinite"),
         ("sampler", [BELL, None, 0], "shots must be"),
         ("sampler", [BELL, None, True], "shots must be"),
         ("estimator", [BELL, 7], "an observable is"),
