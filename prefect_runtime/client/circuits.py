@@ -11,7 +11,7 @@ from typing import Any
 from prefect_runtime.wire.errors import ConfigurationError
 
 _QASM = re.compile(r'\s*(OPENQASM|//|/\*|include\s*["\'])')  # how a text begins; include/bell.qasm is a path
-MOST_SAID = 200  # characters of what a parser says, which may repeat the text
+MOST_SAID = 100  # characters of what a parser says, which may repeat the text
 
 
 def has_qiskit() -> bool:
@@ -78,7 +78,6 @@ def _from_qasm(text: str, place: str) -> Any:
     except ImportError as error:
         raise ConfigurationError(f"{place}: {error}. Install 'prefect-runtime[local]' to read OpenQASM 3.") from None
     except Exception as error:  # noqa: BLE001 - the parser raises what its parts raise
-        said = str(error).strip("'\"")[:MOST_SAID]  # where in the text, line and column, and what is wrong there
-        raise ConfigurationError(
-            f"{place}: not OpenQASM 3 that Qiskit can read ({type(error).__name__}: {said})."
-        ) from None
+        said = str(error).strip("'\"")[:MOST_SAID]  # line, column and what is wrong there; at times nothing
+        what = f"{type(error).__name__}: {said}".removesuffix(": ")
+        raise ConfigurationError(f"{place}: not OpenQASM 3 that Qiskit can read ({what}).") from None
