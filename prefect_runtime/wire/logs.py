@@ -7,6 +7,7 @@ traceback of an error that is not ours.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 from prefect_runtime.wire.redaction import clean
@@ -26,9 +27,13 @@ class _Redaction(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self.renew_lock()
         self._hidden: tuple[str, ...] = ()
         self._formatter = logging.Formatter()
+
+    def renew_lock(self) -> None:
+        """Have a lock that nobody holds: in a forked process, of a thread that is not in it."""
+        self._lock = threading.Lock()
 
     def hide(self, *secrets: str) -> None:
         """Look for these too, from now on."""
@@ -53,6 +58,7 @@ class _Redaction(logging.Filter):
 
 
 _redaction = _Redaction()
+os.register_at_fork(after_in_child=_redaction.renew_lock)
 
 
 def hide(*secrets: str) -> None:

@@ -15,6 +15,7 @@ from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeClient
 from prefect_runtime.client.retry import Deadline
+from prefect_runtime.wire import logs
 
 from .support import http_server, job_document
 
@@ -92,3 +93,8 @@ def test_a_child_does_not_watch_the_parents_jobs_nor_wait_for_its_locks() -> Non
             assert forked(waits_for_its_own) == 0
         waiting.join(10)
         client.close()
+
+
+def test_a_child_that_is_forked_while_another_thread_hides_a_secret_can_hide_its_own() -> None:
+    with logs._redaction._lock:  # as another thread may have it when somebody forks
+        assert forked(lambda: bool(Credentials(channel="classic", url="http://127.0.0.1:1", token=ACCESS_TOKEN))) == 0
