@@ -58,7 +58,7 @@ class Line:
         self.request_timeout = request_timeout
         self._transport = transport or Transport(credentials)
         self._access = access_source(credentials, self._transport, clock)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection may close this client at any line: see accounts.py
         self.pace = Pace(clock)
 
     @property

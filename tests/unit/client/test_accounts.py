@@ -142,7 +142,7 @@ def test_a_forked_process_starts_with_no_account_even_if_the_lock_was_held() -> 
     assert run.returncode == 0, run.stderr
 
 
-def test_a_service_that_nobody_closed_may_be_collected_by_the_thread_that_holds_the_lock() -> None:
+def test_a_service_that_nobody_closed_may_be_collected_by_a_thread_that_holds_a_lock() -> None:
     script = """
         import faulthandler, gc
         from prefect_runtime.client import RuntimeService, accounts
@@ -160,6 +160,12 @@ def test_a_service_that_nobody_closed_may_be_collected_by_the_thread_that_holds_
         with accounts._lock:
             gc.collect()
         assert [account.users for account in accounts._accounts.values()] == [0] * accounts.MAX_IDLE
+
+        first = next(iter(accounts._accounts.values())).client  # of a job, say, whose service was closed
+        leak(12)
+        with first._lock:
+            gc.collect()
+        assert first not in [account.client for account in accounts._accounts.values()]
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
