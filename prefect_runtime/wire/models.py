@@ -153,7 +153,7 @@ class JobDocument:
             raise ProtocolError(f"A job document must be a JSON object, the server sent {type(doc).__name__}.")
         raw_state = doc.get("state")
         state: Mapping[str, Any] = raw_state if isinstance(raw_state, Mapping) else {}
-        job_id, word = doc.get("id"), doc.get("status") or state.get("status")
+        job_id, word = doc.get("id"), _word(doc.get("status"), state.get("status"))
         if not isinstance(job_id, str) or not isinstance(word, str):
             raise ProtocolError("A job document without an id or a status came from the server.")
         if not is_id(job_id):
@@ -191,6 +191,12 @@ class JobDocument:
         if isinstance(params, str):
             return params or "{}"
         return json.dumps(params if isinstance(params, Mapping) else {})
+
+
+def _word(*said: Any) -> Any:
+    """Return the status word: the first that is said, or the one of them that says more than "Cancelled"."""
+    more = (word for word in said if isinstance(word, str) and word.strip().lower() == RAN_TOO_LONG_WORD.lower())
+    return next(more, next(filter(None, said), None))
 
 
 def _status(word: str, reason: str, code: int | None) -> JobStatus | None:

@@ -72,6 +72,7 @@ def test_status_words_are_read_in_any_case(word: str, status: JobStatus, write: 
         {"status": None, "state": {"status": "Cancelled", "reasonCode": "1305"}},
         {"status": None, "state": {"status": "Cancelled", "reason": "Ran too long"}},
         {"status": "Cancelled", "state": {"status": "Cancelled", "reason": "Job RAN TOO LONG."}},
+        {"status": "Cancelled", "state": {"status": "Cancelled - Ran too long"}},
     ],
 )
 def test_every_shape_of_ran_too_long_is_an_error_that_says_so(fields: dict[str, Any]) -> None:
