@@ -45,6 +45,7 @@ from qiskit.circuit import (
     library,
 )
 from qiskit.circuit.classical import expr
+from qiskit.primitives.containers import BitArray, DataBin, PrimitiveResult, PubResult
 from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
@@ -326,6 +327,11 @@ _WRITERS: tuple[tuple[type, Callable[[Any, int], bytes]], ...] = (
     (BindingsArray, _bindings),
     (SamplerPub, _fields("sampler-pub", "circuit", "parameter_values", "shots")),
     (EstimatorPub, _fields("estimator-pub", "circuit", "observables", "parameter_values", "precision")),
+    # Results, which programs that work on them take.
+    (BitArray, _fields("bits", "array", "num_bits")),
+    (DataBin, lambda value, depth: atom("data", encode([value.shape, dict(value.items())], depth))),
+    (PubResult, _fields("pub-result", "data", "metadata")),
+    (PrimitiveResult, lambda value, depth: atom("result", encode([list(value), value.metadata], depth))),
 )
 
 

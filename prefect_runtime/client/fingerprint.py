@@ -35,6 +35,7 @@ from typing import Any
 
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import KEY_PREFIX
+from prefect_runtime.wire.spans import ExecutionSpans
 
 MAX_DEPTH = 100
 """Containers (or gate definitions) inside one another; the codec refuses to send anything deeper, too."""
@@ -256,7 +257,7 @@ _NATURES: tuple[tuple[type | tuple[type, ...], _Writer], ...] = (
     (complex, _complex),
     ((bytes, bytearray, memoryview), lambda value, _: atom("bytes", bytes(value))),
     (Mapping, _mapping),
-    ((list, tuple), _sequence),
+    ((list, tuple, ExecutionSpans), _sequence),
     (Set, _set),
     (dt.datetime, _WRITERS[dt.datetime]),  # before date, which it is
     (dt.date, _WRITERS[dt.date]),

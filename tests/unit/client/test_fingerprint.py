@@ -52,6 +52,7 @@ from qiskit.circuit.library import (
     XGate,
     efficient_su2,
 )
+from qiskit.primitives.containers import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
@@ -60,7 +61,9 @@ from qiskit.quantum_info import Clifford, Pauli, PauliList, SparseObservable, Sp
 from qiskit.synthesis import LieTrotter, SuzukiTrotter
 
 from prefect_runtime.client.fingerprint import fingerprint, request_key
+from prefect_runtime.wire.codec import decode, encode_result
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.spans import ExecutionSpan, ExecutionSpans, Slice
 
 few = settings(deadline=None, max_examples=40, derandomize=True, database=None)
 angles = st.floats(-1e300, 1e300)
@@ -935,6 +938,23 @@ def test_a_long_parity_has_a_fingerprint() -> None:
 )
 def test_different_observables_and_pubs_differ(first: Any, second: Any) -> None:
     assert fingerprint(first) != fingerprint(second)
+
+
+def result(sample: str = "01", *, angle: float = 0.5, **metadata: Any) -> PrimitiveResult[PubResult]:
+    data = DataBin(c=BitArray.from_samples([sample, "11"]).reshape(1, 2), evs=np.array([angle]), shape=(1,))
+    span = Slice(shape=(1, 2), elements=(0, 1), shots=(0, 2))
+    start = dt.datetime(2026, 8, 1, tzinfo=dt.UTC)
+    spans = ExecutionSpans([ExecutionSpan(kind="DoubleSliceSpan", start=start, stop=start, slices={0: span})])
+    return PrimitiveResult(
+        [SamplerPubResult(data, {"shots": 2})], {"execution": {"execution_spans": spans}, **metadata}
+    )
+
+
+def test_a_result_may_be_an_input_and_is_the_same_one_however_it_was_had() -> None:
+    again = decode(encode_result(result()))
+    assert fingerprint(again) == fingerprint(result())
+    others = [result("10"), result(angle=0.25), result(more=1), result()[0], result()[0].data, result()[0].data["c"]]
+    assert len({fingerprint(value) for value in (result(), *others)}) == 7
 
 
 def test_how_values_are_split_over_bindings_does_not_count() -> None:
