@@ -7,6 +7,7 @@ import datetime as dt
 import io
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from prefect_runtime.wire.errors import ResultDecodeError
@@ -93,12 +94,15 @@ def from_list(value: Any) -> Any:
     """
     import numpy as np
 
-    kinds = _kinds(value)
+    kinds = set(map(type, _members(value)))
     if kinds <= {bool, int, float, complex}:
         try:
-            return np.array(value)
+            numbers = np.array(value)
         except ValueError:  # rows of different lengths
             return np.array(value, dtype=object)
+        # 2**53 + 1 beside 0.5, or 2**63 beside -1: as floats they would be other numbers.
+        rounded = numbers.dtype.kind in "fc" and any(type(one) is int and one != float(one) for one in _members(value))
+        return np.array(value, dtype=object) if rounded else numbers
     if kinds <= {bool, int, float, complex, str, type(None), dict}:
         return np.array(value, dtype=object)
     # Whatever else has a length would be taken apart: arrays, circuits.
@@ -118,14 +122,12 @@ def _unpacked(value: Any) -> tuple[tuple[int, ...], list[Any]]:
     return tuple(shape), level
 
 
-def _kinds(value: Any) -> set[type]:
-    """Return the types of what is in lists within lists."""
-    kinds = set()
+def _members(value: Any) -> Iterator[Any]:
+    """Yield what is in lists within lists, in any order."""
     rest = [value]
     while rest:
         one = rest.pop()
         if isinstance(one, list):
             rest += one
         else:
-            kinds.add(type(one))
-    return kinds
+            yield one

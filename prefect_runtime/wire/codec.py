@@ -102,6 +102,8 @@ class RuntimeEncoder(json.JSONEncoder):
 def _encode_numpy(value: Any) -> Any:
     """Return the JSON form of a value of NumPy's; NotImplemented where it has none."""
     if arrays.is_array(value):
+        if value.dtype == object and value.ndim == 0:
+            return value.item()  # a text in it would be taken for a packed array
         return _tagged("ndarray", value.tolist() if value.dtype == object else _pack_array(value))
     return arrays.item_of(value)
 

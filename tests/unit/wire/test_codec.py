@@ -112,6 +112,17 @@ def test_structured_arrays_keep_their_fields(names: list[str]) -> None:
     assert again.tolist() == array.tolist()
 
 
+@pytest.mark.parametrize("numbers", [[2**53 + 1, 0.5], [-1, 2**63 + 1], [2**62 + 1, 1j], [2**70 + 1, 0.5]], ids=repr)
+def test_numbers_in_an_array_of_objects_are_not_rounded(numbers: list[Any]) -> None:
+    assert round_trip(np.array(numbers, dtype=object)).tolist() == numbers
+    assert decode('{"__type__": "ndarray", "__value__": [1, 0.5, 1152921504606846976]}').dtype == float
+
+
+@pytest.mark.parametrize("value", ["a text", 5, None, {"a": 1}], ids=repr)
+def test_an_array_of_one_object_without_a_place_is_that_object(value: Any) -> None:
+    assert round_trip(np.array(value, dtype=object)) == value
+
+
 @pytest.mark.parametrize("objects", [[None, "a"], [{"a": 1}, {}], [[1, 2], [3]], [[], []], [], ["a", 1.5]], ids=repr)
 def test_arrays_of_objects_keep_their_elements(objects: list[Any]) -> None:
     array = np.empty(len(objects), dtype=object)
