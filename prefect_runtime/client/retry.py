@@ -122,11 +122,16 @@ class RetryPolicy:
     on: tuple[type[QiskitRuntimeError], ...] = (QiskitRuntimeError,)
     to_the_end: bool = False
 
-    def run(self, call: Callable[[], T], deadline: Deadline) -> T:
+    def run(self, call: Callable[[], T], deadline: Deadline, *, sleep: Callable[[float], None] | None = None) -> T:
         """Return what `call` returns, trying again while its error says that this can help.
 
         A pause that the server asks for (`RateLimitedError.retry_after`) is kept, unless it is longer than the time
         left: then the error is raised at once, with time to do something else (not so with `to_the_end`).
+
+        Args:
+            call: What to try.
+            deadline: When to stop trying.
+            sleep: Lets so many seconds pass, or raises to try no more; the clock's own if None.
 
         Raises:
             QiskitRuntimeError: The last one `call` raised.
@@ -149,7 +154,7 @@ class RetryPolicy:
             retry=tenacity.retry_if_exception(self._can_help),
             wait=pause,
             stop=give_up,
-            sleep=deadline.clock.sleep,
+            sleep=sleep or deadline.clock.sleep,
             reraise=True,
         )
         return retrying(call)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.duplicates import fingerprint_tag
 from prefect_runtime.client.fingerprint import fingerprint, request_key
+from prefect_runtime.client.interrupt import pause as pause_for
 from prefect_runtime.client.request import Card, Journal, Prepared, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy
@@ -229,13 +230,16 @@ class _Submission:
         def post() -> str:
             return client.run_job(body, prepared.params, deadline=Deadline(seconds, client.clock))
 
+        def sleep(seconds: float) -> None:
+            pause_for(client.clock, seconds, "The request was not sent while the server was out of reach")
+
         while True:
             if client.pace.turn(patience, per_minute=self._per_minute) > 0:
                 card = replace(card, intended_at=now())  # the settling time starts anew
                 self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))
             sent_at = client.clock.monotonic()
             try:
-                job_id = _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock))
+                job_id = _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock), sleep=sleep)
             except RateLimitedError as limited:
                 client.pace.refused(limited.retry_after, sent_at=sent_at)
                 if limited.retry_after is not None and limited.retry_after >= patience.remaining():

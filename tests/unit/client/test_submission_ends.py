@@ -142,6 +142,15 @@ def test_whoever_is_gone_while_a_request_waits_for_its_turn_takes_it_back(server
     assert (len(server.posts), journal.told) == (1, ["withdrawn"])
 
 
+def test_whoever_is_gone_while_a_server_is_out_of_reach_tries_no_more(server: Server) -> None:
+    journal, interrupt = Told(), Interrupt()
+    server.on_post = [ConnectFailedError("x")] * 1000
+    interrupt.set("because it is cancelled")
+    with interrupt.around(), pytest.raises(WaitInterruptedError, match="was not sent"):
+        send(server, journal=journal)
+    assert (len(server.posts), journal.told) == (1, ["withdrawn"])
+
+
 # Whose job it is
 
 
