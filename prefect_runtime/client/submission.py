@@ -29,6 +29,7 @@ from prefect_runtime.wire.errors import (
     ProtocolError,
     QiskitRuntimeError,
     RateLimitedError,
+    RuntimeJobNotFound,
     ServerError,
     SubmissionUnknownError,
 )
@@ -42,6 +43,7 @@ T = TypeVar("T")
 RUN_TAG_PREFIX = "prt-run-"
 UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large request may take
 RATE_LIMIT_TIMES = 120.0  # so many times as long as a request may take, a job waits for its turn at one that says 429
+GONE_PAUSE = 0.5  # seconds
 MAX_POSTS = 3  # the first, and two after an absence was proved
 
 
@@ -76,7 +78,7 @@ def submit(
     card = journal.look_up(_blank_cards(request, client.credentials, journal), explicit=explicit)
     if card.job_id:
         _log.info("job %s: found on its card, nothing is sent", card.job_id)
-        client.job(card.job_id)  # 404: an error, not a reason to start again
+        _check_there(client, card.job_id)  # 404: an error, not a reason to start again
         return card
     settling = Settling(request, client, journal, settle)
     submission = _Submission(request, client, journal, settling, jobs_per_minute)
@@ -86,6 +88,15 @@ def submit(
         if found is not None:
             return submission.attach(card, found)
     return submission.create(card, submission.or_abandon(prepare))
+
+
+def _check_there(client: RuntimeClient, job_id: str) -> None:
+    """Ask for a job that is known; that it is gone is believed when it is said twice."""
+    try:
+        client.job(job_id)
+    except RuntimeJobNotFound:
+        client.clock.sleep(GONE_PAUSE)
+        client.job(job_id)
 
 
 def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -> Callable[[int, int], Card]:

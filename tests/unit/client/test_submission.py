@@ -237,6 +237,26 @@ def test_nothing_is_sent_for_a_card_that_has_its_job(server: Server) -> None:
     assert (server.posts, server.looks) == ([], [])
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_404_for_the_job_on_a_card_is_believed_when_it_comes_twice(server: Server, times: int) -> None:
+    journal = Journal()
+    send(server, journal=journal)
+    there, gone = server.job, [RuntimeJobNotFound("x", job_id="j1")] * times
+
+    def job(job_id: str, **options: Any) -> JobDocument:
+        if gone:
+            raise gone.pop()
+        return there(job_id, **options)
+
+    server.job = job  # type: ignore[method-assign]
+    if times == 1:
+        assert send(server, journal=Journal(journal.acknowledged[0])) == "j1"
+    else:
+        with pytest.raises(RuntimeJobNotFound):
+            send(server, journal=Journal(journal.acknowledged[0]))
+    assert (len(server.posts), gone) == (1, [])
+
+
 def test_nothing_is_prepared_for_a_job_that_is_there(server: Server) -> None:
     server.has("j9", ["k", "prt-fp-f"])
     journal = Journal(Card(key="k", fingerprint="f", program_id="sampler", intended_at=now()))
