@@ -202,6 +202,7 @@ class LoginAccess(_CachedAccess):
         self._transport = transport
 
     def _make(self, deadline: Deadline) -> Access:
+        self._credentials.hide_secrets()
         return signed_in("login", lambda: self._login(deadline.at_most(SIGN_IN_SECONDS)), deadline)
 
     def _login(self, deadline: Deadline) -> Access:
@@ -269,6 +270,7 @@ class IamAccess(_CachedAccess):
             return current
 
     def _make(self, deadline: Deadline) -> Access:
+        self._credentials.hide_secrets()
         token = signed_in("IAM", lambda: self._ask_for_token(deadline.at_most(SIGN_IN_SECONDS)), deadline)
         if self._crn is None:
             look_up = partial(instances.look_up, self._credentials, self._transport, token)

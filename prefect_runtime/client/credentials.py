@@ -49,8 +49,7 @@ class Credentials:
     api_version: str | None = None
 
     def __post_init__(self) -> None:
-        # Not the instance: its name may be any word of a message, and a CRN is known by its shape.
-        hide(*(secret for secret in self.secrets if secret != self.instance))
+        self.hide_secrets()
         if self.channel not in ("local", "ibm_quantum_platform", "classic"):
             raise ConfigurationError(f"channel: {self.channel!r} is none of local, ibm_quantum_platform, classic.")
         for name in ("url", "auth_url"):
@@ -78,6 +77,11 @@ class Credentials:
             raise ConfigurationError(
                 "instance: channel 'ibm_quantum_platform' needs the instance's CRN (crn:v1:…), or its name."
             )
+
+    def hide_secrets(self) -> None:
+        """Have no logger show them; again with each token they are exchanged for: of all only the newest are kept."""
+        # Not the instance: its name may be any word of a message, and a CRN is known by its shape.
+        hide(*(secret for secret in self.secrets if secret != self.instance))
 
     def _is_instance(self, text: str) -> bool:
         # Names of IBM Cloud's instances may have spaces within; nothing else may, and no header could take more.

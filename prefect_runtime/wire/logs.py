@@ -36,10 +36,10 @@ class _Redaction(logging.Filter):
         self._lock = threading.Lock()
 
     def hide(self, *secrets: str) -> None:
-        """Look for these too, from now on."""
+        """Look for these too, from now on, or for longer than for what was hidden since they were."""
         with self._lock:
-            new = [secret for secret in secrets if len(secret) >= SHORTEST_HIDDEN and secret not in self._hidden]
-            self._hidden = (*self._hidden, *new)[-MOST_HIDDEN:]
+            new = [secret for secret in dict.fromkeys(secrets) if len(secret) >= SHORTEST_HIDDEN]
+            self._hidden = (*(secret for secret in self._hidden if secret not in new), *new)[-MOST_HIDDEN:]
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from prefect_runtime.client.auth import FixedAccess, IamAccess, LocalAccess, LoginAccess, access_source
+from prefect_runtime.client.auth import Access, FixedAccess, IamAccess, LocalAccess, LoginAccess, access_source
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import inputs_of
 from prefect_runtime.client.rest import RuntimeClient
@@ -26,6 +27,7 @@ from prefect_runtime.wire.errors import (
     ProtocolError,
     QiskitRuntimeError,
 )
+from prefect_runtime.wire.logs import MOST_HIDDEN, get_logger
 
 if TYPE_CHECKING:
     from conftest import FakeClock
@@ -335,6 +337,27 @@ def test_of_many_threads_that_find_it_expired_one_renews(
     clock.join(threads)
     assert found == ["j1"] * 32
     assert servers.made == 2
+
+
+@pytest.mark.parametrize("credentials", [IAM, LOGIN], ids=["IAM", "login"])
+def test_the_key_stays_a_secret_however_many_tokens_it_is_exchanged_for(
+    credentials: Credentials, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = itertools.count()
+
+    def sign_in(sent: Sent) -> Any:
+        if sent.url.endswith("/users/me"):
+            return 200, {"urls": {"services": {"runtime": "https://runtime.example/base/"}}}
+        token = f"an-access-token-of-the-hour-{next(numbers)}"
+        return 200, {"access_token": token, "id": token}
+
+    access = access_source(credentials, FakeTransport(sign_in), clock)  # type: ignore[arg-type]
+    current: Access | None = access.get(Deadline(60, clock))
+    for _ in range(MOST_HIDDEN):
+        assert current is not None
+        current = access.renew(current, Deadline(60, clock))
+    get_logger("prefect_runtime.test_auth").warning("said %s aloud", KEY)
+    assert caplog.messages == ["said … aloud"]
 
 
 def test_an_iam_token_is_renewed_at_80_percent_of_its_life(servers: Servers, clock: FakeClock) -> None:
