@@ -74,6 +74,9 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
         jobs_per_minute: float | None = None,
     ) -> None:
         check_seconds("settle_seconds", settle_seconds)
+        check_seconds("request_timeout", request_timeout)
+        if not request_timeout:
+            raise ConfigurationError("request_timeout: must be more than 0 seconds.")
         if generation not in ("server", "client"):
             raise ConfigurationError(f"primitives: {generation!r} is none of 'server', 'client'.")
         self._guard_usage = guard_usage

@@ -69,6 +69,13 @@ def test_bad_input_is_refused_by_name_and_leaves_no_job(
     assert count_jobs() == before
 
 
+@pytest.mark.parametrize("name", ["request_timeout", "settle_seconds", "jobs_per_minute"])
+@pytest.mark.parametrize("bad", [-1, math.nan, "30"])
+def test_a_time_of_a_service_that_is_none_is_refused_by_name(name: str, bad: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}:"):
+        RuntimeService(Credentials(channel="classic", url="http://127.0.0.1:1", token=API_KEY), **{name: bad})
+
+
 def test_a_callback_is_refused_before_a_job_is_made_where_there_are_no_streams() -> None:
     posts = []
 
