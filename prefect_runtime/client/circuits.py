@@ -51,7 +51,7 @@ def _from_file(path: Path, place: str, *, keep_text: bool) -> Any:
     except OSError as error:
         raise ConfigurationError(f"{place}: cannot read the circuit file {path} ({error.strerror}).") from None
     if path.suffix == ".qasm":
-        text = data.decode(errors="replace")
+        text = data.decode("utf-8-sig", errors="replace")  # some editors begin a file with a mark
         return text if keep_text else _from_qasm(text, place)
     if path.suffix != ".qpy":
         raise ConfigurationError(f"{place}: a circuit file ends in .qasm or .qpy, not {path.suffix!r}.")

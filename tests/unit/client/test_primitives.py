@@ -288,6 +288,12 @@ def test_a_worker_without_qiskit_sends_observables_too() -> None:
     pytest.importorskip("ibm_quantum_schemas.estimator.version_0_1.params").ParamsModel.model_validate(made["params"])
 
 
+def test_a_file_may_begin_with_the_mark_that_some_editors_write(tmp_path: Path) -> None:
+    file = tmp_path / "bell.qasm"
+    file.write_text(BELL, encoding="utf-8-sig")
+    assert prepare("sampler", [file]).pubs[0].circuit.num_qubits == 2
+
+
 def test_a_path_may_begin_like_openqasm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "include").mkdir()
