@@ -223,7 +223,8 @@ class RuntimeJob:
         """Wait for the job and return its result. The text is fetched once.
 
         Args:
-            timeout: Seconds to wait in all, for the job and then for its result; None for as long as it takes.
+            timeout: Seconds to wait in all, for the job and then for its result; None for as long as it takes. The one
+                read of a private result, once begun, has the time of a request at least: cut off, it would be lost.
             wait: The longest pause between two queries, in seconds.
             decoder: Class that decodes the result; the job's own if None.
 

@@ -134,12 +134,12 @@ class JobCalls(Line):
     def private_results(self, job_id: str, *, deadline: Deadline, keep: Callable[[bytes], object]) -> str | None:
         """Return the text of a private job's result, which can be read once, or None while there is none.
 
-        Asked for again only after a refusal, which has nothing of it. Each piece is given to `keep` as it comes.
+        Asked for again only after a refusal, which has nothing of it. Each piece is given to `keep` as it comes. Who
+        has asked waits for one request's time at least, whatever the deadline: to hang up would be to lose it.
 
         Raises:
             ResultLostError: It did not come whole.
         """
-        within = deadline.at_most(PRIVATE_TIMES * self.request_timeout)
 
         def read(answer: Answer) -> str | None:
             if answer.status == 204:
@@ -150,14 +150,16 @@ class JobCalls(Line):
 
         def ask() -> str | None:
             path = path_of_job(job_id, "results")
+            seconds = min(PRIVATE_TIMES * self.request_timeout, max(self.request_timeout, deadline.remaining()))
+            once = Deadline(seconds, deadline.clock)
             try:
-                return self._ask("GET", path, read, retry=ONCE, job_id=job_id, deadline=within, keep=keep)
+                return self._ask("GET", path, read, retry=ONCE, job_id=job_id, deadline=once, keep=keep)
             except RuntimeInvalidStateError:  # 409: not yet
                 return None
             except (AnswerLostError, ProtocolError) as error:
                 raise ResultLostError(f"broke off ({type(error).__name__})", job_id=job_id) from None
 
-        return PATIENT.run(ask, within)
+        return PATIENT.run(ask, deadline)
 
     def interim_results(self, job_id: str, *, patient: bool = True) -> list[str]:
         """Return the texts of the interim results so far, in the order the server gives them."""

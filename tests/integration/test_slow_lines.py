@@ -144,9 +144,13 @@ def test_a_job_with_a_slow_upload_is_asked_for_once(slow_servers: list[SlowServe
     assert taken == whole > MUCH
 
 
-@pytest.mark.parametrize("private", [False, True])
-def test_a_result_may_take_longer_than_a_request(
-    private: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("private", "request_timeout", "timeout"),
+    [(False, 0.6, 15), (True, 0.6, 15), (True, 5, 0.5)],
+    ids=["longer than a request", "private", "private, longer than who wants it will wait"],
+)
+def test_a_result_may_take_its_time(
+    private: bool, request_timeout: float, timeout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_RUNTIME_HOME", str(tmp_path))
     reads = []
@@ -164,6 +168,6 @@ def test_a_result_may_take_longer_than_a_request(
 
     with http_server(slowly) as url:
         credentials = Credentials(channel="classic", url=url, token=TOKEN)
-        with RuntimeService(credentials, request_timeout=0.6) as service:
-            assert service.handle("job-1").result(timeout=15) == 12345
+        with RuntimeService(credentials, request_timeout=request_timeout) as service:
+            assert service.handle("job-1").result(timeout=timeout) == 12345
     assert len(reads) == 1 if private else len(reads) <= 3
