@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -23,9 +24,10 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.Lock()  # guards all below
         self._reason = ""
         self._wakes: list[Callable[[], None]] = []
+        self._inner: weakref.WeakSet[Interrupt] = weakref.WeakSet()  # those of waits that are over are gone
         outer = _around.get()
         if outer is not None:
             outer._hand_on(self)
@@ -41,7 +43,7 @@ class Interrupt:
 
     def _hand_on(self, inner: Interrupt) -> None:
         with self._lock:
-            self._wakes.append(lambda: inner.set(self._reason))
+            self._inner.add(inner)
             late = self.is_set
         if late:
             inner.set(self._reason)
@@ -50,9 +52,11 @@ class Interrupt:
         """End the waits; `reason` says why, as a part of a sentence. The first one counts."""
         with self._lock:
             self._reason = self._reason or reason
-            wakes = list(self._wakes)
+            wakes, inner = list(self._wakes), list(self._inner)
         for wake in wakes:  # outside of the lock: they take others
             wake()
+        for one in inner:
+            one.set(self._reason)
 
     @property
     def is_set(self) -> bool:
