@@ -242,4 +242,4 @@ class WorkerProcess:
             os.killpg(self._pid, number)
         except ProcessLookupError:
             if self._process.is_alive():
-                os.kill(self._pid, number)
+                kill([self._pid], number)  # gone by now, maybe: whose end the forkserver has seen, but not told us of

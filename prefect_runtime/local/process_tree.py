@@ -48,11 +48,11 @@ def parent_of(pid: int) -> int | None:
     return None
 
 
-def kill(pids: Iterable[int]) -> None:
-    """End processes at once; those that are gone already do not matter."""
+def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
+    """End processes at once, or send them another signal; those that are gone already do not matter."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 def prctl(option: int, *values: int) -> int:

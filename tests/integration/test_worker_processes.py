@@ -171,3 +171,27 @@ def test_a_process_that_does_not_say_that_it_has_a_job_does_not_have_it(tmp_path
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+DYING = """
+import os, signal
+from prefect_runtime.local import process
+
+class Untold:
+    def is_alive(self): return True
+    def join(self, timeout): pass
+
+if __name__ == "__main__":
+    worker = process.WorkerProcess()
+    os.kill(worker._pid, signal.SIGKILL)
+    worker._process.join()
+    worker._process = Untold()  # between the forkserver's seeing its end and our hearing of it
+    worker.end()
+    print("ended")
+"""
+
+
+def test_a_process_that_dies_while_it_is_ended_is_ended() -> None:
+    command = [sys.executable, "-c", DYING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("ended\n", 0), done.stderr
