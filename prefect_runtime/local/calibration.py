@@ -26,6 +26,8 @@ class Calibration:
     def redraw(self) -> int:
         """Take the next number, and return it. Jobs that run already keep the one they began with."""
         with self._lock:
-            self._path.write_text(str(self.number + 1))
+            new = self._path.with_suffix(".new")
+            new.write_text(str(self.number + 1))
+            new.rename(self._path)  # a disk that takes no more leaves the old number
             self.number += 1
             return self.number

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+import requests
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeJob, RuntimeService
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
@@ -364,6 +365,21 @@ def test_on_a_disk_that_takes_nothing_results_can_be_read_and_what_was_running_i
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
+
+
+def test_a_calibration_that_the_disk_does_not_take_leaves_the_old_one(serve: Callable[..., Served]) -> None:
+    served = serve(slots=1)
+
+    def recalibrate() -> requests.Response:
+        headers = {"X-Access-Token": served.found.token}
+        return requests.post(f"{served.found.url}/runtime/recalibrate", headers=headers, timeout=10)
+
+    first, second = recalibrate().json()["calibration"], recalibrate().json()["calibration"]
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    assert recalibrate().status_code == 503
+    served.kill()
+    served.start()
+    assert (second, recalibrate().json()["calibration"]) == (first + 1, first + 2)
 
 
 @pytest.mark.parametrize(
