@@ -252,11 +252,11 @@ def _built(settings: Settings, found: DiscoveryDocument, port: int) -> Iterator[
 def _token(data_dir: Path) -> str:
     """Return the folder's token, made at its first start: a client that kept it still gets in after a restart."""
     path = data_dir / "token"
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        _write(path, secrets.token_hex(32))
-        return path.read_text()
+    token = path.read_text().strip() if path.exists() else ""
+    if not token:  # an empty one would let everybody in
+        token = secrets.token_hex(32)
+        _write(path, token)
+    return token
 
 
 def _version(name: str) -> str:

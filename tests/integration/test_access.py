@@ -136,6 +136,20 @@ def _check_tls(found: dict[str, Any], file: Path) -> None:
     assert (me["urls"]["http"], me["urls"]["ws"]) == (url, "wss" + url.removeprefix("https"))
 
 
+@pytest.mark.parametrize(("text", "token"), [("", ""), ("\n", ""), ("written by a person\n", "written by a person")])
+def test_an_empty_token_is_none_and_one_that_a_person_wrote_is_taken(
+    serve: Callable[..., Served], tmp_path: Path, text: str, token: str
+) -> None:
+    folder = tmp_path / "served"
+    folder.mkdir(mode=0o700)
+    (folder / "token").write_text(text)
+    served = serve(folder)
+    assert served.found.token == token or len(served.found.token) == 64
+    for given, status in (("", 401), (served.found.token, 200)):
+        answer = requests.get(f"{served.found.url}/jobs", headers={"X-Access-Token": given}, timeout=10)
+        assert answer.status_code == status
+
+
 def test_one_job_more_than_the_queue_holds_is_told_to_wait(serve: Callable[..., Served], tmp_path: Path) -> None:
     served = serve(slots=1, max_pending=3)
     with RuntimeService(served.credentials) as service:
