@@ -1,4 +1,7 @@
-"""What a server looks after while it serves: that it ends when nobody needs it, and that it can be found until then."""
+"""What a server looks after while it serves: that it ends when nobody needs it, and that it can be found until then.
+
+And that sessions end in time.
+"""
 
 from __future__ import annotations
 
@@ -70,10 +73,19 @@ async def until_needless(
             _log.error("the runtime's folder was removed or replaced: it ends")
             return
         place.heal()
+        _end_sessions(runtime)
         if runtime.open_requests or _has_jobs(runtime):
             runtime.last_request = clock()
         elif idle_seconds is not None and clock() - runtime.last_request > idle_seconds:
             return
+
+
+def _end_sessions(runtime: Runtime) -> None:
+    """Cancel what waits in a session whose time is over: where all slots are busy, nobody else looks for hours."""
+    try:
+        runtime.sessions.end_overdue()
+    except sqlite3.Error as error:
+        _log.error("a session cannot be closed (%s); it is tried again", in_words(error))
 
 
 def _has_jobs(runtime: Runtime) -> bool:

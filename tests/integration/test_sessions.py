@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prefect_runtime.client import Credentials, RuntimeService
+from prefect_runtime.client import Credentials, JobStatus, RuntimeService
 from prefect_runtime.wire.errors import InvalidInputError, SessionNotFoundError
 
-from .programs import ECHO
+from .programs import ECHO, HOLDS
+from .support import Served
 
 
 @pytest.fixture(params=["platform", "local"])
@@ -53,3 +56,15 @@ def test_a_batch_is_a_session_of_another_mode(account: Credentials) -> None:
             assert batch.details().mode == "batch"
         with pytest.raises(SessionNotFoundError):
             service.client.session("no-such-session")
+
+
+def test_what_waits_in_a_session_is_cancelled_when_its_time_is_over_though_all_slots_are_busy(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    served = serve(slots=1)
+    with RuntimeService(served.credentials) as service:
+        program = service.upload_program(HOLDS, {"name": "holds", "description": "of a test", "max_execution_time": 60})
+        busy = service.run(program, {"gate": str(tmp_path / "gate")})
+        waiting = service.session("aer_simulator", max_ttl=1).run(program, {"gate": str(tmp_path / "gate")})
+        waiting.wait_for_final_state(timeout=15)
+        assert (waiting.status(), busy.status()) == (JobStatus.CANCELLED, JobStatus.RUNNING)

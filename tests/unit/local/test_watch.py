@@ -21,7 +21,8 @@ class Scene:
         self.now = 0.0
         self.pending = 0
         store = SimpleNamespace(count_pending=lambda: self.pending)
-        self.runtime: Any = SimpleNamespace(open_requests=0, last_request=0.0, store=store)
+        sessions = SimpleNamespace(end_overdue=lambda: None)
+        self.runtime: Any = SimpleNamespace(open_requests=0, last_request=0.0, store=store, sessions=sessions)
         self.folder = folder
         self.events = events
         self.written = 0
