@@ -9,7 +9,6 @@ final. Ours on top: a subscriber gets all results from the first, or with ``?aft
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -77,9 +76,8 @@ async def _unless_client_leaves(socket: WebSocket, work: Coroutine[Any, Any, Non
     """Run `work` until it is done or the client closes; the client has nothing to say but that."""
 
     async def watch() -> None:
-        with contextlib.suppress(WebSocketDisconnect):
-            while True:
-                await socket.receive_text()
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass  # a text or bytes: heard, and that is all
 
     tasks = [asyncio.create_task(work), asyncio.create_task(watch())]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import stat
@@ -397,3 +398,21 @@ def test_the_discovery_file_is_private_and_has_its_five_members(runtime: Any) ->
     assert document["pid"] == runtime.process.pid
     for other in runtime.data_dir.rglob("*"):
         assert stat.S_IMODE(other.stat().st_mode) & 0o077 == 0, other
+
+
+def test_what_a_client_says_on_a_stream_is_heard_and_ends_nothing(
+    plain: Plain, upload: Callable[..., str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    job_id = plain.post_job(upload(HOLDS), {"gate": str(gate)}).json()["id"]
+    address = f"ws{plain.url.removeprefix('http')}/stream/jobs/{job_id}"
+    with contextlib.closing(
+        websocket.create_connection(address, timeout=10, header={"X-Access-Token": plain.token})
+    ) as stream:
+        stream.send("text")
+        stream.send_binary(b"\xff")
+        stream.ping()
+        assert plain("GET", f"/jobs/{job_id}").status_code == 200
+        gate.touch()
+        heard = [stream.recv(), stream.recv()]
+    assert heard == [f"Listening to results for job: {job_id}", '"the gate is open"']
