@@ -11,6 +11,7 @@ from typing import Any
 from prefect_runtime.local.programs.empty import is_empty, no_estimates
 from prefect_runtime.local.programs.idle import without_idle_qubits
 from prefect_runtime.local.programs.inputs import naming_pub, read_options, read_pubs, read_seed
+from prefect_runtime.local.programs.memory import CannotSimulateError
 from prefect_runtime.wire.logs import get_logger
 
 logger = get_logger(__name__)
@@ -50,7 +51,7 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
         coerced = [without_idle_qubits(pub) for pub in coerced]
     for number, pub in enumerate(coerced):
         with naming_pub(number):  # all of them, before the first one takes its time
-            backend.choose([pub.circuit], shots=1 if _is_ideal(backend) else math.ceil(1 / pub.precision**2))
+            backend.choose([pub.circuit], shots=_shots(backend, pub.precision))
     results = []
     for number, pub in enumerate(coerced):
         began = time.perf_counter()
@@ -69,6 +70,14 @@ def _precision(options: Mapping[str, Any]) -> float:
     if options.get("default_shots"):  # wins, as with IBM's client 0.51
         return 1 / math.sqrt(int(options["default_shots"]))
     return float(options.get("default_precision", DEFAULT_PRECISION))
+
+
+def _shots(backend: Any, precision: float) -> int:
+    if _is_ideal(backend):
+        return 1
+    if not 1e-100 < precision < math.inf:
+        raise CannotSimulateError(f"a noisy backend measures: a precision of {precision:g} takes no number of shots.")
+    return math.ceil(1 / precision**2)
 
 
 def _is_ideal(backend: Any) -> bool:

@@ -11,6 +11,7 @@ from qiskit.quantum_info import SparsePauliOp
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.local import backends
 from prefect_runtime.local.programs import estimator, sampler
+from prefect_runtime.local.programs.memory import CannotSimulateError
 from prefect_runtime.wire import codec
 
 NAMES = [spec.name for spec in backends.CATALOGUE]
@@ -170,6 +171,12 @@ def test_shots_come_from_the_pub_then_the_options_then_ibms_default():
     result = run(sampler, [[circuit, None, 10], [circuit, None, None]], {"default_shots": 20})
     assert [pub.metadata["shots"] for pub in result] == [10, 20]
     assert run(sampler, [circuit])[0].metadata["shots"] == 4096
+
+
+@pytest.mark.parametrize("precision", [0.0, 1e-200, float("nan"), float("inf")])
+def test_a_precision_that_no_shots_reach_is_refused_where_it_is_measured(precision):
+    with pytest.raises(CannotSimulateError, match=r"^PUB 1: a noisy backend measures"):
+        run(estimator, [[QuantumCircuit(1), "Z"], [QuantumCircuit(1), "Z", None, precision]], backend="generic_5q")
 
 
 def test_precision_comes_from_the_pub_then_the_options_then_qiskits_default():
