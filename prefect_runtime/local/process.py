@@ -113,6 +113,7 @@ class WorkerProcess:
         self._inbox = Inbox(self._pipe)
         self._uid: int | None = None
         self._ending = threading.Lock()
+        self._ended = False
 
     def take(self, order: Order) -> bool:
         """Give it a job; False where it is gone, or silent, so that once it is ended nothing of the job has run."""
@@ -206,6 +207,8 @@ class WorkerProcess:
     def end(self) -> None:
         """End the process and all that it started: TERM, a grace, KILL. Harmless when it is gone."""
         with self._ending:
+            if self._ended:  # by another thread: by now its pid, and its user, may be those of the next program
+                return
             escaped = descendants(self._pid)  # looked for while their parents are alive
             for number, grace in ((signal.SIGTERM, TERM_GRACE_SECONDS), (signal.SIGKILL, 5.0)):
                 self._signal_group(number)
@@ -220,9 +223,12 @@ class WorkerProcess:
                     _start(killer)
                     _alive.add(killer.pid)
                 killer.join(5.0)
+                killer.kill()  # one that has much to remove: it would take the next program's files as well
+                killer.join(5.0)
                 _alive.discard(killer.pid)
             _alive.discard(self._pid)
             self._kill_orphans()
+            self._ended = True
 
     def _kill_orphans(self) -> None:
         """End what a program left behind, however it hid: where its own parents are gone, it is the forkserver's."""

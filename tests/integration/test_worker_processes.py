@@ -195,3 +195,41 @@ def test_a_process_that_dies_while_it_is_ended_is_ended() -> None:
     command = [sys.executable, "-c", DYING]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("ended\n", 0), done.stderr
+
+
+ENDED_TWICE = """
+import sys
+from pathlib import Path
+from prefect_runtime.local import process
+from prefect_runtime.local.cells import Cells
+from prefect_runtime.local.worker import Order
+
+SOURCE = "import time\\ndef main(backend, user_messenger):\\n    time.sleep(1.0)"
+
+def begun(name):
+    folder = root / name
+    folder.mkdir()
+    told = {"program_id": name, "backend": "aer_simulator", "calibration": 0, "log_level": "INFO", "params": "{}"}
+    worker = process.WorkerProcess()
+    assert worker.take(Order(folder=folder, source=SOURCE, cell=cells.open(name, 0), **told))
+    return worker
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    cells = Cells(root)
+    first = begun("first")
+    first.end()
+    second = begun("second")
+    first.end()  # a cancel that comes late, of the job before it in the same slot
+    print(second.watch(lambda: None, seconds=20).report)
+    second.end()
+    cells.remove()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give programs a user of their own")
+def test_who_ends_a_process_once_more_does_not_end_the_next_program_of_its_user(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENDED_TWICE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "kind='done'" in done.stdout, done.stderr
+    assert done.returncode == 0
