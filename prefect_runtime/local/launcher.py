@@ -41,6 +41,7 @@ from prefect_runtime.wire.models import PROTOCOL
 LOCK, DISCOVERY = "runtime.lock", "runtime.json"
 TAKEN_SECONDS = 1.0  # a client that looks whether somebody holds the lock, holds it for a moment
 ENDING_SECONDS = 30.0
+MAX_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +121,18 @@ def _set_environment() -> None:
     os.environ.clear()
     # A core file would have the token in it, and jobs' inputs; what is started from here inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _allow_files()
     # Spinning OpenMP threads keep the cores from the next job and from the server: 12 ms instead of 2 for a Bell pair.
     hide_from_own_user()  # what was cleared here, /proc shows as it was
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "QISKIT_PARALLEL": "FALSE"} | kept)
+
+
+def _allow_files() -> None:
+    """Take as many open files as we may: without, 1024 connections leave none to run a job with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextlib.contextmanager

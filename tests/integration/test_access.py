@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import json
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -134,6 +135,23 @@ def _check_tls(found: dict[str, Any], file: Path) -> None:
         requests.get(f"http://127.0.0.1:{port}/jobs", headers={"X-Access-Token": token}, timeout=10)
     me = requests.get(f"{url}/users/me", headers={"X-Access-Token": token}, verify=str(file), timeout=10).json()
     assert (me["urls"]["http"], me["urls"]["ws"]) == (url, "wss" + url.removeprefix("https"))
+
+
+def test_more_connections_than_a_process_may_usually_have_files_do_not_keep_jobs_from_running(
+    serve: Callable[..., Served],
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        served = serve(slots=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with RuntimeService(served.credentials) as service, ExitStack() as connections:
+        echo = service.upload_program(ECHO, {**METADATA, "name": "echo"})
+        port = int(served.found.url.rpartition(":")[2])
+        for _ in range(200):
+            connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert service.run(echo, {"value": 5}).result(timeout=30) == 5
 
 
 @pytest.mark.parametrize(("text", "token"), [("", ""), ("\n", ""), ("written by a person\n", "written by a person")])
