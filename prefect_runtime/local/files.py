@@ -21,6 +21,9 @@ from prefect_runtime.wire.digests import digest_of, is_digest
 LOG_BYTES_IN_ANSWER = 16 * 1024 * 1024
 """A longer log is answered from its end, in bytes."""
 
+INTERIM_BYTES_AT_ONCE = 32 * 1024 * 1024
+"""So much of the interim results a reader takes in at a time: more than the longest one has (messenger.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobFolder:
@@ -209,15 +212,17 @@ class InterimReader:
         self._position = 0  # behind the last whole line: what is half written may be taken back
 
     def read_new(self) -> list[str]:
-        """Return the results that came since the last call."""
+        """Return the next results, if not all that there are by now then some; none when there are no more."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._position)
-                data = file.read()
+                data = file.read(INTERIM_BYTES_AT_ONCE)
         except FileNotFoundError:
             return []
         *lines, half = data.split(b"\n")
         self._position += len(data) - len(half)
         skipped = min(self._skip, len(lines))
         self._skip -= skipped
+        if lines and skipped == len(lines):
+            return self.read_new()  # of those that are wanted, there may be some behind
         return [line.decode() for line in lines[skipped:]]

@@ -56,8 +56,9 @@ async def _send_interim(runtime: Runtime, socket: WebSocket, news: Subscription,
     while True:
         # Status before results: what a job publishes is in the file before the job is final.
         job = runtime.store.job(job_id)
-        for text in await run_in_threadpool(reader.read_new):
-            await socket.send_text(text)
+        while texts := await run_in_threadpool(reader.read_new):
+            for text in texts:
+                await socket.send_text(text)
         if job is None or job.is_final:
             return await socket.close(1000)
         await news.get()

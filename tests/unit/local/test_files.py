@@ -56,6 +56,16 @@ def test_a_reader_leaves_alone_what_is_half_written(folder: JobFolder) -> None:
     assert reader.read_new() == ["34"]
 
 
+@pytest.mark.parametrize("after", [0, 4, 5])
+def test_a_reader_that_comes_late_is_given_many_large_results_a_part_at_a_time(folder: JobFolder, after: int) -> None:
+    results = [f'"{number}{"x" * 10 * 1024**2}"' for number in range(5)]
+    folder.interim.write_text("".join(f"{result}\n" for result in results))
+    reader = InterimReader(folder, after)
+    parts = list(iter(reader.read_new, []))
+    assert [result for part in parts for result in part] == results[after:]
+    assert all(sum(map(len, part)) <= 32 * 1024**2 for part in parts)
+
+
 def test_a_result_for_which_there_is_no_room_leaves_nothing(folder: JobFolder) -> None:
     with folder.unfinished.open("wb", buffering=0) as file, room_for(10), pytest.raises(OSError, match="large"):
         folder.write_result('"much too long"', file)
