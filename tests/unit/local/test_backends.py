@@ -131,6 +131,19 @@ def test_noise_follows_the_physical_qubit():
     assert counts["10"] == pytest.approx(1000, abs=150)
 
 
+@pytest.mark.parametrize(("prepared", "name"), [(0, "prob_meas1_prep0"), (1, "prob_meas0_prep1")])
+def test_a_bit_is_misread_as_often_as_the_properties_say(prepared, name):
+    """Who mitigates by them must get what is simulated."""
+    qubit = backends.describe("generic_5q", calibration=1)["properties"]["qubits"][0]
+    (stated,) = (entry["value"] for entry in qubit if entry["name"] == name)
+    circuit = QuantumCircuit(5, 1)
+    circuit.initialize(prepared, 0)
+    circuit.measure(0, 0)
+    counts = backends.simulator("generic_5q", calibration=1).run(circuit, shots=100_000, seed_simulator=1).result()
+    misread = counts.get_counts()[str(1 - prepared)] / 100_000
+    assert misread == pytest.approx(stated, abs=0.0015)  # four standard deviations
+
+
 def test_a_noise_model_of_the_callers_own_is_respected():
     circuit = QuantumCircuit(5)
     circuit.measure_all()
