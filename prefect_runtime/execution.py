@@ -9,7 +9,7 @@ call. What changes is the run count of the flow runs on the way down.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -109,6 +109,8 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
     if flow_run is None:
         flow_run = client.read_flow_run(UUID(str(current_flow_run.id)))
     lineage, places = lineage_of(client, flow_run)
+    begun = {run.id: run for run in _runs_around(context)}
+    lineage = [begun.get(run.id, run) for run in lineage]
     return Execution(
         flow_run_id=flow_run.id,
         task_run_id=task.task_run.id if task else None,
@@ -116,6 +118,18 @@ def current_execution(client: SyncPrefectClient) -> Execution | None:
         root_run_id=str(lineage[0].id),
         chain="/".join(_link(run) for run in _with_enclosing_tasks(lineage, task)),
     )
+
+
+def _runs_around(context: object) -> Iterator[FlowRun]:
+    """Give the flow runs that this one is called in, here, as they began.
+
+    What the API says of them changes while they go on: one that was paused by a person has another state since then,
+    and looks like a later execution. Where they are in another process, that has to do.
+    """
+    while isinstance(context, FlowRunContext):
+        if context.flow_run is not None:
+            yield context.flow_run
+        context = getattr(getattr(context, "_token", None), "old_value", None)  # as for tasks, below
 
 
 def root_of(chain: str) -> str:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run as current_flow_run
+from prefect.states import Paused
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect_dask import DaskTaskRunner
 from qiskit import QuantumCircuit
@@ -90,3 +93,25 @@ def test_of_different_circuits_under_one_key_one_is_a_job_and_the_others_are_ref
         assert outcomes.count(job_id) == 1
         assert [type(outcome) for outcome in outcomes].count(IdempotencyConflictError) == count - 1
         assert claims(run_id(state)) == []
+
+
+@pytest.mark.pr
+def test_two_equal_requests_of_a_subflow_are_two_jobs_though_its_parent_was_paused_in_between(
+    bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    @flow
+    def within() -> list[str]:
+        first = run_sampler("local", [bell], shots=10)
+        with get_client(sync_client=True) as client:  # as a person does, on the parent's page
+            parent = client.read_flow_run(current_flow_run.root_flow_run_id).id
+            client.set_flow_run_state(parent, Paused(timeout_seconds=60))
+            client.resume_flow_run(parent)
+        return [first, run_sampler("local", [bell], shots=10)]
+
+    @flow
+    def sample() -> list[str]:
+        return within()
+
+    state = sample(return_state=True)
+    assert jobs_of(service, run_id(state)) == state.result()
+    assert len(set(state.result())) == 2
