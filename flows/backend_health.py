@@ -43,6 +43,7 @@ from scipy.stats import t as student
 
 from prefect_runtime import fetch_result, plots, run_sampler
 from prefect_runtime.blocks import load_credentials
+from prefect_runtime.wire.errors import BackendNotFoundError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,6 +188,8 @@ def backend_health(
     """
     logger, key = get_run_logger(), f"backend-health-{credentials}"
     rows, runs = look(credentials, backends), earlier_runs(key)
+    if not rows:
+        raise BackendNotFoundError(f"None of these backends is there: {', '.join(backends or ()) or 'any'}.")
     circuit, outcome = mirror_circuit(qubits, depth)
 
     open_rows = [row for row in rows if row["operational"]]

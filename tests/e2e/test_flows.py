@@ -152,6 +152,13 @@ def test_the_sweep_maps_on_dask_by_one_argument(service: RuntimeService) -> None
     assert len(set(jobs_of(service, run_id(state)))) == 12
 
 
+def test_health_of_no_backend_says_so() -> None:
+    import backend_health
+
+    state = backend_health.backend_health(backends=("no-such",), return_state=True)
+    assert "None of these backends is there: no-such." in str(state.message)
+
+
 def test_health_flags_a_backend_whose_calibration_has_become_worse(
     scripts: dict[str, Script], service: RuntimeService, tmp_path: Path
 ) -> None:
