@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from prefect_runtime import session_cards
 from prefect_runtime.client import Credentials
 from prefect_runtime.session_cards import open_or_find
 from prefect_runtime.wire.errors import AnswerLostError, InvalidInputError, SessionNotFoundError, SessionUnknownError
@@ -85,6 +87,21 @@ def test_a_session_whose_id_cannot_be_written_down_is_closed(runtime: Runtime) -
     with pytest.raises(ConnectionError):
         ask(runtime, Away())
     assert (runtime.opened, runtime.closed) == (1, ["s1"])
+
+
+def test_a_session_that_was_left_is_closed_though_its_card_cannot_be_written(
+    runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook of a cancelled flow run has other accounts' jobs to cancel after it."""
+
+    def patch_card(*_: Any) -> None:
+        raise ConnectionError("Prefect's API is away")
+
+    monkeypatch.setattr(session_cards, "patch_card", patch_card)
+    card: Any = SimpleNamespace(id=None, metadata_={"session_id": "s1", "mode": "batch"})
+    prefect: Any = None
+    assert session_cards.close_left(prefect, runtime, card) == "s1"
+    assert runtime.closed == ["s1"]
 
 
 def test_the_intent_is_on_the_card_before_the_session_is_asked_for(runtime: Runtime, pin: Pin) -> None:
