@@ -90,7 +90,7 @@ class CardSearch:
                 fields = record_of(artifact)
                 if fields.get("intended_at") and fields.get("fingerprint") != blank.fingerprint:
                     raise conflict(blank, fields.get("job_id") or "that is being submitted")
-                if not self._is_finished_request(fields, any_run=True):
+                if not self._is_finished_request(fields, blank.key, any_run=True):
                     return self._adopt(client, artifact, blank)
                 self._let_go()
                 blank = card_of(0, blank.generation + 1)
@@ -141,7 +141,7 @@ class CardSearch:
         if not self._may_have(artifact):
             self._let_go()
             return None, written
-        if self._is_finished_request(record_of(artifact), any_run=False):
+        if self._is_finished_request(record_of(artifact), blank.key, any_run=False):
             self._let_go()
             return self._take_numbered(client, [card_of(blank.occurrence, blank.generation + 1)], card_of)
         return self._adopt(client, artifact, blank), written
@@ -185,15 +185,17 @@ class CardSearch:
         withdrawn = not fields.get("intended_at") and not fields.get("job_id")
         return withdrawn or self._execution.is_mine_or_free(fields.get("claim", ""))
 
-    def _is_finished_request(self, fields: Mapping[str, str], *, any_run: bool) -> bool:
+    def _is_finished_request(self, fields: Mapping[str, str], key: str, *, any_run: bool) -> bool:
         """True if the job failed, somebody was told, and this is a retry of that execution; a resume is none.
 
         Args:
             fields: The card's record.
+            key: The request's; this process may have told somebody what Prefect's API was not there to hear.
             any_run: Another flow run may have been told. Of a request that is this flow run's alone it says nothing:
                 somebody has looked at the job, and its own flow run has yet to hear of it.
         """
-        delivered = fields.get("failure_delivered", "")
+        known = self._memory.get(key)
+        delivered = fields.get("failure_delivered") or (known.fields.get("failure_delivered") if known else "") or ""
         told = bool(delivered) and (any_run or self._execution.is_of_same_run(delivered))
         return told and self._execution.is_retry_of(delivered)
 

@@ -135,6 +135,7 @@ def note_job(
                 _delivered(known.fields, delivered_to or _current_chain(client)) if delivered else {"on_cancel": "keep"}
             )
             known = replace(known, fields={**known.fields, "job_id": document.id, **added})
+            memory.put(key, known)  # first: what cannot be written down now, this process knows all the same
             write_card(client, known.place, {**body, "metadata_": dict(known.fields)})
         else:
             memory.writer.put(client, Write(key=key, place=known.place, body=body), at_once=is_elsewhere())

@@ -233,6 +233,27 @@ def test_a_failure_that_was_delivered_is_a_finished_request_and_the_next_executi
 
 
 @pytest.mark.pr
+def test_a_failure_that_was_delivered_while_prefects_api_was_away_is_a_finished_request_for_a_retry(
+    upload: Upload, proxy: Proxy, service: RuntimeService
+) -> None:
+    tries: list[str] = []
+
+    @flow(retries=1)
+    def fails() -> Any:
+        tries.append("try")
+        if len(tries) > 1:
+            proxy.pass_all()
+        job_id = run_program("local", upload(PUBLISHES), {"count": 1, "fail": True})
+        if len(tries) == 1:
+            proxy.refuse("PATCH /api/artifacts")
+        return fetch_result("local", job_id)
+
+    state = fails(return_state=True)
+    assert len(tries) == 2
+    assert len(jobs_of(service, run_id(state))) == 2
+
+
+@pytest.mark.pr
 def test_a_failure_that_nobody_was_told_is_what_the_next_execution_gets(
     upload: Upload, service: RuntimeService
 ) -> None:
