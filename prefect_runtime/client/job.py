@@ -26,6 +26,7 @@ from prefect_runtime.wire.errors import (
     JobTimeoutError,
     ProtocolError,
     QiskitRuntimeError,
+    ResultDecodeError,
     RuntimeInvalidStateError,
     RuntimeJobNotFound,
 )
@@ -243,8 +244,16 @@ class RuntimeJob:
             raise self._failure.error(document, deadline)
         used = decoder or self._decoder
         if used not in self._decoded:
-            self._decoded[used] = used.decode(self._result.fetch(deadline, private=document.private))
+            self._decoded[used] = self._decode(used, self._result.fetch(deadline, private=document.private))
         return self._decoded[used]
+
+    def _decode(self, decoder: Decoder, text: str) -> Any:
+        try:
+            return decoder.decode(text)
+        except ResultDecodeError as error:
+            if error.job_id is not None or type(error) is not ResultDecodeError:  # it has been said, or is not ours
+                raise
+            raise ResultDecodeError(f"Job {self._job_id}: {error.message}", job_id=self._job_id) from None
 
     # Doing something about it
 

@@ -163,7 +163,7 @@ def _handshake_refused(where: str, status: int | None) -> QiskitRuntimeError:
     if status == 401:
         return AuthenticationError(f"{message} The token is wrong or has expired.", status_code=401)
     if status == 404:
-        return RuntimeJobNotFound(message, status_code=404)
+        return RuntimeJobNotFound(f"{message} There is no such job, or no stream of it here.", status_code=404)
     if status >= 500 or status in (302, 429):
         return StreamClosedError(message, close_code=status)
     return ApiError(message, status_code=status)

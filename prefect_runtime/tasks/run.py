@@ -212,7 +212,8 @@ def primitive_inputs(
     chosen = dict(options or {})
     if default is not None:
         if isinstance(default, bool) or not isinstance(default, int | float) or not 0 < default < math.inf:
-            raise ConfigurationError(f"{default_name.removeprefix('default_')}: must be more than 0; got {default!r}.")
+            name = default_name.removeprefix("default_")
+            raise ConfigurationError(f"{name}: must be a number that is more than 0; got {default!r}.")
         chosen[default_name] = default
         if default_name == "default_precision":
             chosen.pop("default_shots", None)  # which would win: what is said in the call counts

@@ -87,7 +87,7 @@ def test_of_different_circuits_under_one_key_one_is_a_job_and_the_others_are_ref
         return [future.result(raise_on_failure=False) for future in futures]
 
     for number in range(times):
-        state = sample(f"one-{count}-{number}", return_state=True)
+        state = sample(f"one-{count}-{times}-{number}", return_state=True)
         outcomes = state.result(raise_on_failure=False)
         (job_id,) = jobs_of(service, run_id(state))
         assert outcomes.count(job_id) == 1

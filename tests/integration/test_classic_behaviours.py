@@ -35,6 +35,7 @@ from prefect_runtime.wire.errors import (
     JobTimeoutError,
     PermissionDeniedError,
     QiskitRuntimeError,
+    ResultDecodeError,
     RuntimeDuplicateProgramError,
     RuntimeInvalidStateError,
     RuntimeJobFailureError,
@@ -255,6 +256,14 @@ def test_a_failed_jobs_error_has_its_id_and_what_stands_in_place_of_the_result()
         with pytest.raises(RuntimeJobFailureError, match=r"Job j has failed: Traceback: é broke") as caught:
             service.handle("j").result(timeout=5)
         assert (caught.value.reason, caught.value.job_id) == ("Traceback: é broke", "j")
+
+
+def test_a_result_that_cannot_be_read_says_whose_it_is() -> None:
+    lies = {"__type__": "complex", "__value__": "no number"}
+    with classic({"GET /jobs/j": job("Completed"), "GET /jobs/j/results": (200, lies)}) as (_, service):
+        with pytest.raises(ResultDecodeError, match=r"^Job j: A 'complex' value .* cannot be read") as caught:
+            service.handle("j").result(timeout=5)
+        assert caught.value.job_id == "j"
 
 
 @pytest.mark.parametrize(
