@@ -24,6 +24,7 @@ from prefect_runtime.local.process_tree import SERVER_VARIABLE, children, descen
 from prefect_runtime.local.worker import Order, Report
 
 TERM_GRACE_SECONDS = 0.5
+DEATH_SECONDS = 2.0  # from the end of its pipe to the news of how it died, which on a busy machine take their time
 """Between SIGTERM and SIGKILL: a cancel has to be through within 2 s, the kill of the whole tree included."""
 
 TAKE_SECONDS = 60.0
@@ -201,7 +202,7 @@ class WorkerProcess:
 
     def death(self) -> Ending:
         """Return how it died, which it is about to if it has not."""
-        self._process.join(TERM_GRACE_SECONDS)
+        self._process.join(DEATH_SECONDS)
         return Ending(None, exit_code=self._process.exitcode)
 
     def end(self) -> None:

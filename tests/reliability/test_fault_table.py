@@ -37,7 +37,7 @@ ONCE = """
                  submit              status  results                cancel                    token
 401              ok                  ok      ok                     ok                        AuthenticationError
 403              PermissionDenied    ok      PermissionDenied       PermissionDenied          AuthenticationError
-404              ProgramNotFound     ok      JobNotFound            JobNotFound               AuthenticationError
+404              ProgramNotFound     ok      ok                     JobNotFound               AuthenticationError
 408              ok                  ok      ok                     ok                        ok
 409              ApiError            ok      ok                     InvalidState              AuthenticationError
 429-after-5-s    ok                  ok      ok                     ok                        ok
