@@ -20,7 +20,7 @@ def test_without_one_the_options_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("shots", [0, -1, True, "many", float("nan"), float("inf")])
 def test_what_is_no_number_of_shots_is_refused_by_name(shots: object) -> None:
-    with pytest.raises(ConfigurationError, match="shots: must be more than 0"):
+    with pytest.raises(ConfigurationError, match="shots: must be a number that is more than 0"):
         primitive_inputs(["pub"], None, "default_shots", shots)  # type: ignore[arg-type]
 
 
