@@ -19,7 +19,7 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, fetch_logs, fetch_result, run_sampler, wait_for_final_state
 
-ROUNDS = 8
+ROUNDS = 5
 REST_SECONDS = 1.0  # before each: the server is still writing down the one before, and our card comes a moment later
 
 
