@@ -18,7 +18,7 @@ from prefect_runtime.artifacts import says_final
 from prefect_runtime.card_writer import Place, patch_card
 from prefect_runtime.cards import owner_fields, read_cards, record_of, to_card
 from prefect_runtime.claims import Claims
-from prefect_runtime.client.interrupt import pause
+from prefect_runtime.client.interrupt import pause_for
 from prefect_runtime.client.request import Card
 from prefect_runtime.client.retry import SYSTEM_CLOCK
 from prefect_runtime.client.settling import conflict
@@ -149,7 +149,7 @@ class CardSearch:
     def _pause(self, rival: str) -> None:
         self._go_on()
         seconds = CLAIM_PAUSE_SECONDS if rival else 0
-        pause(SYSTEM_CLOCK, seconds, "The request was not sent while it waited for another with its key")
+        pause_for(SYSTEM_CLOCK, seconds, "The request was not sent while it waited for another with its key")
 
     def _flush(self, blanks: Sequence[Card]) -> None:
         if not self._memory.writer.flush([one.key for one in blanks]):

@@ -1,6 +1,6 @@
 """Ends a wait from outside: a flow that a person cancels, an async caller that is gone. Used by those who wait.
 
-That is a wait for a job, or one for something else in a call: its turn, an answer that was lost (`pause`).
+That is a wait for a job, or one for something else in a call: its turn, an answer that was lost (`pause_for`).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Interrupt:
                 clock.wait(changed, seconds)
 
 
-def pause(clock: Clock, seconds: float, given_up: str) -> None:
+def pause_for(clock: Clock, seconds: float, given_up: str) -> None:
     """Let time pass in the middle of a call, unless the call is to end (`Interrupt.around`).
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from prefect_runtime.client.interrupt import pause as pause_for
+from prefect_runtime.client.interrupt import pause_for
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.wire.errors import RateLimitedError
 

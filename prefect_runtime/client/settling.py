@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from prefect_runtime.client.duplicates import fingerprint_tag, jobs_of, settle_duplicates
-from prefect_runtime.client.interrupt import pause as pause_for
+from prefect_runtime.client.interrupt import pause_for
 from prefect_runtime.client.request import Card, Journal, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline

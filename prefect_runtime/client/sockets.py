@@ -23,6 +23,7 @@ from prefect_runtime.wire.errors import (
     RuntimeJobNotFound,
     StreamClosedError,
 )
+from prefect_runtime.wire.redaction import split_proxy
 
 SWITCHING_PROTOCOLS = 101  # RFC 6455, section 1.3
 NORMAL = 1000
@@ -145,7 +146,7 @@ def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
     proxy = next((chosen[key] for key in keys if key in chosen), None)
     if proxy is None:
         return {"http_no_proxy": ["*"]}  # the environment does not decide
-    target = urlsplit(proxy if "://" in proxy else f"http://{proxy}")  # as requests reads it
+    target = split_proxy(proxy)
     options: dict[str, Any] = {
         "http_proxy_host": target.hostname,
         "http_proxy_port": target.port or 80,

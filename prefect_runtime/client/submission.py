@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.duplicates import fingerprint_tag
 from prefect_runtime.client.fingerprint import fingerprint, request_key
-from prefect_runtime.client.interrupt import pause as pause_for
+from prefect_runtime.client.interrupt import pause_for
 from prefect_runtime.client.request import Card, Journal, Prepared, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy

@@ -11,7 +11,7 @@ import base64
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import SplitResult, quote, quote_plus, unquote, urlsplit
 
 _SHORTEST_FORM = 8
 """A shorter piece of base64 or hex may stand for anything, and is in many a word."""
@@ -49,10 +49,19 @@ def clean(text: str, secrets: Sequence[str] = (), *, limit: int = 2000) -> str:
     return _UNKEPT.sub("\ufffd", _SECRET_SHAPES.sub("…", text)[:limit])
 
 
+def split_proxy(url: str) -> SplitResult:
+    """Take a proxy's URL apart, which may lack its scheme: it is http then, as requests reads it.
+
+    Raises:
+        ValueError: It is no URL.
+    """
+    return urlsplit(url if "://" in url else f"http://{url}")
+
+
 def of_proxy(url: str) -> Iterator[str]:
     """Yield what is secret in a proxy's URL, in the forms in which it gets into headers and messages."""
     try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")  # as requests reads it
+        parts = split_proxy(url)
     except ValueError:
         yield url
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefect_runtime.client.interrupt import Interrupt, pause
+from prefect_runtime.client.interrupt import Interrupt, pause_for
 from prefect_runtime.wire.errors import WaitInterruptedError
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def test_a_pause_ends_when_the_call_is_to_end_and_one_without_a_call_does_not(cl
 
     def pauses() -> None:
         with interrupt.around(), pytest.raises(WaitInterruptedError, match=r"Nothing came, because it is over\."):
-            pause(clock, 60.0, "Nothing came")
+            pause_for(clock, 60.0, "Nothing came")
         ended.append(clock.monotonic() - began)
 
     pausing = threading.Thread(target=pauses)
     pausing.start()
-    pause(clock, 5.0, "Nothing came")
+    pause_for(clock, 5.0, "Nothing came")
     interrupt.set("because it is over")
     clock.join([pausing])
     assert ended == [5.0]
