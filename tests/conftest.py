@@ -29,6 +29,10 @@ __all__ = [  # hooks
 
 START_SECONDS = 60.0
 
+# For all workers of Dask's that tests start. Its profiler asks for all threads' frames a hundred times a second, which
+# can freeze CPython 3.11 for good (python/cpython#106883): 2 of 27 runs of one test, three at once on 2 cores.
+os.environ["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "False"
+
 
 class EmbeddedRuntime:
     """A `prefect-runtime serve` of a test's own, on a free port, with everything in one folder."""
