@@ -82,7 +82,7 @@ def runner(name: Literal["threads", "dask"]) -> TaskRunner[Any]:
     import dask
     from prefect_dask.task_runners import DaskTaskRunner
 
-    # What a worker's profiler asks for a hundred times a second can freeze CPython 3.11 for good (python/cpython#106883).
+    # A worker's profiler can freeze CPython 3.11 for good (python/cpython#106883).
     dask.config.set({"distributed.worker.profile.enabled": False})
     return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"})
 

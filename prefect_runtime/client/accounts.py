@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from prefect_runtime.client import discovery
 from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.line import REQUEST_SECONDS
+from prefect_runtime.client.endpoints.line import REQUEST_SECONDS
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.wire.logs import get_logger
 

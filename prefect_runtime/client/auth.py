@@ -17,7 +17,7 @@ from prefect_runtime.client import discovery, instances
 from prefect_runtime.client.credentials import Credentials, check_url
 from prefect_runtime.client.retry import Clock, Deadline
 from prefect_runtime.client.signing import signed_in, taken, text_in
-from prefect_runtime.client.transport import Transport
+from prefect_runtime.client.transport.exchange import Transport
 from prefect_runtime.wire.errors import (
     ConfigurationError,
     ConnectFailedError,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect_runtime.client.target import build_target
+from prefect_runtime.client.circuits.target import build_target
 from prefect_runtime.wire.errors import ConfigurationError
 
 

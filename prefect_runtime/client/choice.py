@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from prefect_runtime.client import primitives
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.fidelity import expected_fidelity
+from prefect_runtime.client.circuits.fidelity import expected_fidelity
 from prefect_runtime.client.request import check_backend
 from prefect_runtime.client.retry import check_seconds
 from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, ProtocolError

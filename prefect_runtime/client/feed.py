@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from prefect_runtime.client.sockets import Socket
+from prefect_runtime.client.transport.sockets import Socket
 from prefect_runtime.wire.codec import decode
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument

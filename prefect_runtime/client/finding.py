@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_runtime.client.job_calls import JobCalls
+from prefect_runtime.client.endpoints.jobs import JobCalls
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
 from prefect_runtime.wire.fields import parse_time

@@ -13,7 +13,7 @@ What counts as a difference is what may change the execution:
 - Classes (of dataclasses, enums, instructions) count by their qualified name without the module: one file is
   ``__main__`` in one process and an imported module in the next.
 - A path is its text. What the file holds is not looked at: load a circuit before taking its fingerprint.
-- For circuits see client/circuit_fingerprint.py.
+- For circuits see client/circuits/fingerprint.py.
 
 Every item is written as tag, length, content, so that two structures never give the same bytes. A value of a type that
 is not known here is refused, because a guess (repr, pickle) would make two names for one request, and two jobs.
@@ -276,7 +276,7 @@ def _writer_by_nature(value: Any) -> _Writer:
         if isinstance(value, numpy.generic):
             return _scalar
     if "qiskit" in sys.modules:
-        from prefect_runtime.client import circuit_fingerprint
+        from prefect_runtime.client.circuits import fingerprint as circuit_fingerprint
 
         if found := circuit_fingerprint.writer_of(value):
             return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from prefect_runtime.client.board import Board
-from prefect_runtime.client.sockets import Socket
+from prefect_runtime.client.transport.sockets import Socket
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ConfigurationError,

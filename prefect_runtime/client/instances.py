@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from prefect_runtime.client.credentials import Credentials, is_crn
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.signing import taken
-from prefect_runtime.client.transport import Transport
+from prefect_runtime.client.transport.exchange import Transport
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
 
 SERVICE = "quantum-computing"  # the fifth field of an instance's CRN

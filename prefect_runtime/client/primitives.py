@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prefect_runtime.client import executor_program, plain_pubs
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.circuits import has_qiskit, read_circuit
-from prefect_runtime.client.isa import is_dynamic, misfit, rzz_fault
+from prefect_runtime.client.circuits import executor_program, plain_pubs
+from prefect_runtime.client.circuits.isa import is_dynamic, misfit, rzz_fault
+from prefect_runtime.client.circuits.sources import has_qiskit, read_circuit
+from prefect_runtime.client.circuits.target import TRANSPILER_SEED, pass_manager
 from prefect_runtime.client.request import Prepared
-from prefect_runtime.client.target import TRANSPILER_SEED, pass_manager
 from prefect_runtime.wire.codec import encode_inputs
 from prefect_runtime.wire.errors import ConfigurationError
 

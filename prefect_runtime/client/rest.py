@@ -1,11 +1,4 @@
-"""A runtime's REST API, one method per endpoint -> `RuntimeClient`; each resource's methods have a module of their own.
-
-line           one request: the way in, the deadline, what is tried again
-job_calls      /jobs
-backend_calls  /backends
-program_calls  /programs
-session_calls  /sessions
-"""
+"""A runtime's REST API, one method per endpoint -> `RuntimeClient`; the methods are in endpoints/, by resource."""
 
 from __future__ import annotations
 
@@ -13,16 +6,16 @@ import os
 import weakref
 
 from prefect_runtime.client.auth import Access
-from prefect_runtime.client.backend_calls import BackendCalls
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.job_calls import JobCalls
-from prefect_runtime.client.line import REQUEST_SECONDS, path_of_job
+from prefect_runtime.client.endpoints.backends import BackendCalls
+from prefect_runtime.client.endpoints.jobs import JobCalls
+from prefect_runtime.client.endpoints.line import REQUEST_SECONDS, path_of_job
+from prefect_runtime.client.endpoints.programs import ProgramCalls
+from prefect_runtime.client.endpoints.sessions import SessionCalls
 from prefect_runtime.client.monitor import JobMonitor
-from prefect_runtime.client.program_calls import ProgramCalls
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
-from prefect_runtime.client.session_calls import SessionCalls
-from prefect_runtime.client.sockets import Socket, SocketOptions
-from prefect_runtime.client.transport import Transport
+from prefect_runtime.client.transport.exchange import Transport
+from prefect_runtime.client.transport.sockets import Socket, SocketOptions
 from prefect_runtime.wire.errors import InterimResultsUnavailableError
 
 

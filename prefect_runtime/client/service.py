@@ -11,8 +11,8 @@ from prefect_runtime.client import accounts, primitives, submission, usage
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.credentials import Credentials
+from prefect_runtime.client.endpoints.line import REQUEST_SECONDS
 from prefect_runtime.client.job import Decoder, RuntimeJob
-from prefect_runtime.client.line import REQUEST_SECONDS
 from prefect_runtime.client.preparing import Preparing
 from prefect_runtime.client.preview import preview
 from prefect_runtime.client.request import (

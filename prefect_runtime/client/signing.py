@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from prefect_runtime.client.refusals import retry_after
 from prefect_runtime.client.retry import Deadline, RetryPolicy
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
+from prefect_runtime.client.transport.refusals import retry_after
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ProtocolError,

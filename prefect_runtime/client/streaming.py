@@ -13,7 +13,7 @@ from prefect_runtime.client.board import CONFIRM_GONE
 from prefect_runtime.client.interim_list import ListOfResults
 from prefect_runtime.client.replay import Replay
 from prefect_runtime.client.retry import Clock
-from prefect_runtime.client.sockets import NORMAL, Socket
+from prefect_runtime.client.transport.sockets import NORMAL, Socket
 from prefect_runtime.wire.errors import ConnectFailedError, QiskitRuntimeError, RuntimeJobNotFound, StreamClosedError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.logs import get_logger

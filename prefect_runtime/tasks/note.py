@@ -15,7 +15,7 @@ from prefect_runtime import cards, events, journal
 from prefect_runtime.artifacts import render_changes
 from prefect_runtime.client import RuntimeJob, RuntimeService
 from prefect_runtime.client.duplicates import sweep
-from prefect_runtime.client.line import check_job_id
+from prefect_runtime.client.endpoints.line import check_job_id
 from prefect_runtime.memory import Memory
 from prefect_runtime.result_page import render_result
 from prefect_runtime.tasks.names import remember

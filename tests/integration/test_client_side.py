@@ -15,7 +15,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 
 from prefect_runtime.client import RuntimeService
-from prefect_runtime.client.executor_program import split_pubs
+from prefect_runtime.client.circuits.executor_program import split_pubs
 from prefect_runtime.wire import codec
 from prefect_runtime.wire.codec import ResultDecoder
 from prefect_runtime.wire.errors import ConfigurationError, IdempotencyConflictError, ResultDecodeError

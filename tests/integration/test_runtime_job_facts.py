@@ -17,7 +17,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.client.transport.exchange import Answer, Transport
 from prefect_runtime.wire.errors import (
     ResultLostError,
     RuntimeJobNotFound,

@@ -18,8 +18,8 @@ import pytest
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.timed_http import CONNECT_SECONDS
-from prefect_runtime.client.transport import Transport
+from prefect_runtime.client.transport.exchange import Transport
+from prefect_runtime.client.transport.timed_http import CONNECT_SECONDS
 from prefect_runtime.wire.errors import AnswerLostError
 
 from .support import Answer, http_server, job_document, self_signed

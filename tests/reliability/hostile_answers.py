@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient
 from prefect_runtime.client.job import inputs_of
 from prefect_runtime.client.retry import Deadline, SystemClock
-from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.client.transport.exchange import Answer, Transport
 from prefect_runtime.wire.errors import IBMQError
 from prefect_runtime.wire.metrics import JobMetrics
 from reliability import hostile_bytes

@@ -24,7 +24,7 @@ from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.request import NoJournal, Prepared, Request
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline
 from prefect_runtime.client.submission import submit
-from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.client.transport.exchange import Answer, Transport
 from prefect_runtime.wire.errors import IBMQError
 
 FASTER = 30.0

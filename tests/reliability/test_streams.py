@@ -20,9 +20,10 @@ import pytest
 from e2e.support import PUBLISHES
 from integration.support import eventually, our_threads
 
-from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeJob, RuntimeService, sockets
+from prefect_runtime.client import Credentials, ResultDecoder, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.streaming import InterimStream
+from prefect_runtime.client.transport import sockets
 from prefect_runtime.wire.errors import QiskitRuntimeError
 
 from .proxy import FaultProxy, Request

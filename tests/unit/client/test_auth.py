@@ -17,7 +17,7 @@ from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.job import inputs_of
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,

@@ -10,7 +10,7 @@ from qiskit.circuit import Parameter
 from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
 
 from prefect_runtime.client.backend import Backend, BackendStatus
-from prefect_runtime.client.isa import misfit
+from prefect_runtime.client.circuits.isa import misfit
 from prefect_runtime.local import backends
 from prefect_runtime.local.device import device
 from prefect_runtime.wire.errors import ConfigurationError

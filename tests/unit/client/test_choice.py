@@ -10,7 +10,7 @@ from qiskit import QuantumCircuit
 
 from prefect_runtime.client.backend import Backend, BackendStatus
 from prefect_runtime.client.choice import Choice, Wish, choose, read_circuits
-from prefect_runtime.client.fidelity import expected_fidelity
+from prefect_runtime.client.circuits.fidelity import expected_fidelity
 from prefect_runtime.local import backends
 from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError
 

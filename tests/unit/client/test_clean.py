@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from prefect_runtime.client import Credentials
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
 from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.redaction import clean
 

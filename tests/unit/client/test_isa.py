@@ -12,8 +12,8 @@ from qiskit.circuit.library import RZZGate
 from qiskit.transpiler import Target
 
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.isa import is_dynamic, misfit, rzz_fault
-from prefect_runtime.client.target import build_target, without_fractional_gates
+from prefect_runtime.client.circuits.isa import is_dynamic, misfit, rzz_fault
+from prefect_runtime.client.circuits.target import build_target, without_fractional_gates
 from prefect_runtime.local.backends import describe
 
 

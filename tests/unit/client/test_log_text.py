@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefect_runtime.client import Credentials, RuntimeClient
-from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.client.transport.exchange import Answer, Transport
 from prefect_runtime.wire.errors import ProtocolError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.refusals import JobExistsError, refused, retry_after
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
+from prefect_runtime.client.transport.refusals import JobExistsError, refused, retry_after
 from prefect_runtime.wire.errors import (
     ApiError,
     AuthenticationError,

@@ -10,8 +10,8 @@ from test_submission import CLASSIC, LOCAL, LOST, REQUEST, Journal, Server, send
 
 from prefect_runtime.client import duplicates
 from prefect_runtime.client.interrupt import Interrupt
-from prefect_runtime.client.refusals import JobExistsError
 from prefect_runtime.client.request import Card, NoJournal
+from prefect_runtime.client.transport.refusals import JobExistsError
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ConnectFailedError,

@@ -9,8 +9,8 @@ import pytest
 from test_submission import CLASSIC, LOCAL, LOST, PLATFORM, REQUEST, Journal, Server, send
 
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.refusals import JobExistsError
 from prefect_runtime.client.request import Card, Request
+from prefect_runtime.client.transport.refusals import JobExistsError
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,

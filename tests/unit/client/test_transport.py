@@ -16,8 +16,8 @@ import pytest
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.timed_http import longest_silence
-from prefect_runtime.client.transport import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, Answer, Transport
+from prefect_runtime.client.transport.exchange import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, Answer, Transport
+from prefect_runtime.client.transport.timed_http import longest_silence
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ConfigurationError,

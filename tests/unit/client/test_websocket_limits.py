@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.sockets import Socket, SocketOptions
-from prefect_runtime.client.websocket_limits import MAX_FRAME_BYTES
+from prefect_runtime.client.transport.sockets import Socket, SocketOptions
+from prefect_runtime.client.transport.websocket_limits import MAX_FRAME_BYTES
 from prefect_runtime.wire.errors import ConnectFailedError, StreamClosedError, TransportError
 
 Behaviour = Callable[[socket.socket, bytes], None]

@@ -1,4 +1,4 @@
-"""What is classical in a circuit: bits, conditions, expressions, parameters. Used by circuit_fingerprint.py."""
+"""What is classical in a circuit: bits, conditions, expressions, parameters. Used by fingerprint.py."""
 
 from __future__ import annotations
 

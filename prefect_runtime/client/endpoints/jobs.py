@@ -10,9 +10,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, new_job_id, nothing, object_in, path_of_job
+from prefect_runtime.client.endpoints.line import (
+    ONCE,
+    PATIENT,
+    Line,
+    list_in,
+    new_job_id,
+    nothing,
+    object_in,
+    path_of_job,
+)
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
 from prefect_runtime.wire.digests import contradicts
 from prefect_runtime.wire.errors import (
     AnswerLostError,

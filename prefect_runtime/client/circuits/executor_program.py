@@ -89,8 +89,8 @@ def _check_alike(program_id: str, pubs: Sequence[Any]) -> None:
     asked = sorted({getattr(pub, name) for pub in pubs}, key=str)  # None, too: what the options say
     if len(asked) > 1:
         raise ConfigurationError(
-            f"pubs: client-side primitives take one number of {name} a job, these have {asked}. Nothing was "
-            "sent. Use one, or make a job of each group that `split_pubs` (client/executor_program.py) returns."
+            f"pubs: client-side primitives take one number of {name} a job, these have {asked}. Nothing was sent. Use "
+            "one, or a job for each group that `split_pubs` of prefect_runtime.client.circuits.executor_program makes."
         )
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ApiError,

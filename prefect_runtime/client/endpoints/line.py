@@ -1,4 +1,4 @@
-"""One request to a runtime's REST API: the way in, the total deadline, what is tried again. Base of *_calls.
+"""One request to a runtime's REST API: the way in, the total deadline, what is tried again. Base of the others here.
 
 Everything but ``POST /jobs`` and ``POST /sessions`` may be repeated and is, within one total deadline a call.
 """
@@ -13,9 +13,9 @@ from urllib.parse import quote
 from prefect_runtime.client.auth import Access, access_source
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.pace import Pace
-from prefect_runtime.client.refusals import refused
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline, RetryPolicy
-from prefect_runtime.client.transport import Answer, Transport
+from prefect_runtime.client.transport.exchange import Answer, Transport
+from prefect_runtime.client.transport.refusals import refused
 from prefect_runtime.wire.errors import (
     AuthenticationError,
     ConfigurationError,

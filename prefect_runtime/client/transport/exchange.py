@@ -17,7 +17,7 @@ import urllib3
 
 from prefect_runtime.client.credentials import Credentials, proxies_for
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.timed_http import Sending, TimedAdapter, current, longest_silence
+from prefect_runtime.client.transport.timed_http import Sending, TimedAdapter, current, longest_silence
 from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ConnectFailedError, ProtocolError
 from prefect_runtime.wire.json_text import read_json
 from prefect_runtime.wire.redaction import clean

@@ -52,7 +52,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Clifford, Pauli, PauliList, SparseObservable, SparsePauliOp
 
-from prefect_runtime.client import circuit_expressions as expressions
+from prefect_runtime.client.circuits import expressions
 from prefect_runtime.client.fingerprint import (
     MAX_DEPTH,
     UnfitValueError,

@@ -57,7 +57,7 @@ class Socket:
         """
         import websocket
 
-        from prefect_runtime.client.websocket_limits import DRIVER_ERRORS, LimitedWebSocket
+        from prefect_runtime.client.transport.websocket_limits import DRIVER_ERRORS, LimitedWebSocket
 
         where = url.partition("?")[0]
         try:

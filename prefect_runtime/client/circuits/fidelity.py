@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.isa import misfit
-from prefect_runtime.client.target import pass_manager
+from prefect_runtime.client.circuits.isa import misfit
+from prefect_runtime.client.circuits.target import pass_manager
 
 LEVEL = 2  # of transpiling, as for a job whose caller does not say
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_runtime.client.line import ONCE, Line, list_in, new_id, nothing, path_of
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.endpoints.line import ONCE, Line, list_in, new_id, nothing, path_of
+from prefect_runtime.client.transport.exchange import Answer
 from prefect_runtime.wire.models import ProgramDocument
 
 

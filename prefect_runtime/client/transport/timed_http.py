@@ -1,4 +1,4 @@
-"""HTTP connections that end at a deadline, whatever the other side does with the time. Used by transport.py only.
+"""HTTP connections that end at a deadline, whatever the other side does with the time. Used by exchange.py only.
 
 A read timeout starts anew with every byte, so a server that sends one now and then can hold a caller for ever, in the
 headers as well as in the body. Here each read from the socket gets what is left of the request's whole time, and so

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_runtime.client.line import ONCE, PATIENT, Line, list_in, object_in, path_of
+from prefect_runtime.client.endpoints.line import ONCE, PATIENT, Line, list_in, object_in, path_of
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.client.transport import Answer
+from prefect_runtime.client.transport.exchange import Answer
 from prefect_runtime.wire.errors import ProtocolError
 
 
