@@ -1,7 +1,7 @@
 """Claims: of several that ask for the same thing at the same time, which one may go on.
 
-Used by journal.py and card_search.py. A claim is a Prefect variable named after the request's key: creating one is
-atomic, and nothing else in Prefect is.
+Used by journal.py, card_search.py and session_cards.py. A claim is a Prefect variable named after the request's key:
+creating one is atomic, and nothing else in Prefect is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from prefect_runtime.card_writer import remove_claims
 from prefect_runtime.execution import Execution
-from prefect_runtime.wire.models import KEY_PREFIX
 
 CLAIM_TAG = "prefect-runtime"
 PAGE = 200
@@ -128,7 +127,7 @@ def all_claims(client: SyncPrefectClient) -> list[Variable]:
         page = [Variable.model_validate(one) for one in client.request("POST", "/variables/filter", json=body).json()]
         found += page
         if len(page) < PAGE:
-            return [claim for claim in found if claim.name.startswith(KEY_PREFIX)]
+            return [claim for claim in found if isinstance(claim.value, dict) and claim.value.get("claim")]
 
 
 def root_run_of(claim: Variable) -> str:

@@ -6,7 +6,8 @@ moment of its end. A card with an intent and no id says that nobody knows: see `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -14,11 +15,13 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 
-from prefect_runtime.card_writer import patch_card
+from prefect_runtime.card_writer import patch_card, remove_claims
 from prefect_runtime.cards import record_of
+from prefect_runtime.claims import Claims
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.sessions import MODES, Mode, SessionDocument, open_session, unknown
 from prefect_runtime.client.submission import now
+from prefect_runtime.execution import Execution
 from prefect_runtime.pins import Pin, as_table, moment, pin_key
 from prefect_runtime.wire.errors import QiskitRuntimeError, SessionNotFoundError, SessionUnknownError
 from prefect_runtime.wire.fields import parse_time
@@ -36,8 +39,42 @@ def account_of(service: RuntimeService) -> str:
     return pin_key("", credentials.channel, credentials.url, credentials.instance)
 
 
+@contextlib.contextmanager
+def taken_pin(
+    client: SyncPrefectClient, execution: Execution, key_of: Callable[[int], str], first: int
+) -> Iterator[tuple[Pin, int]]:
+    """Give the first card that no other task of this execution has, and its number; nobody else is given it meanwhile.
+
+    A task that shared another's session would lose it as soon as that one has left it.
+
+    Args:
+        client: Prefect's API.
+        execution: Where we are.
+        key_of: Gives the key of the card with a number.
+        first: The number to begin with.
+    """
+    number = first
+    while True:
+        claims = Claims(execution)
+        rival = claims.take(client, key_of(number))
+        if rival is None:
+            pin = Pin(client, execution, key_of(number))
+            if not pin.fields.get("claim") or execution.is_mine_or_free(pin.fields["claim"]):
+                break
+            remove_claims(client, claims.held)
+        if rival != "":  # else it was let go of just now
+            number += 1
+    try:
+        yield pin, number
+    finally:
+        try:
+            remove_claims(client, claims.held)
+        except Exception as error:  # noqa: BLE001 - Prefect's API; the card speaks, and `reap` removes it
+            _log.warning("session card %s: its claim could not be removed (%s)", pin.key, type(error).__name__)
+
+
 def open_or_find(
-    service: RuntimeService, pin: Pin, *, mode: Mode, backend: str | None, max_ttl: float | None, root_run: str
+    service: RuntimeService, pin: Pin, *, mode: Mode, backend: str | None, max_ttl: float | None, execution: Execution
 ) -> tuple[SessionDocument, bool]:
     """Return the session of a card, and whether it was there before: opened now if the card has none that takes jobs.
 
@@ -47,7 +84,7 @@ def open_or_find(
         mode: "dedicated" or "batch".
         backend: Where its jobs run, by name.
         max_ttl: Its time to live, in seconds.
-        root_run: The outermost flow run's id.
+        execution: Where we are.
 
     Raises:
         SessionUnknownError: The answer was lost, now or in an earlier execution. Not asked for again.
@@ -55,13 +92,15 @@ def open_or_find(
     """
     known = _known(service, pin.fields)
     if known is not None:
+        write(pin, {**pin.fields, "claim": execution.claim})
         return known, True
     fields = {
         "mode": mode,
         "backend": backend or "",
         "max_ttl": "" if max_ttl is None else f"{max_ttl:g}",
         "account": account_of(service),
-        "root_run": root_run,
+        "root_run": execution.root_run_id,
+        "claim": execution.claim,
         "intended_at": now(),
     }
     write(pin, fields)

@@ -9,7 +9,7 @@ room below, and the rest must not be. Nothing is cached: a cached status is a wr
     job           its log, its interim results, its status; cancelling it
     many          waiting for many jobs; in the order in which they end
     find          which backend is best; which jobs there are
-    sessions      sessions and batches, for a flow's body
+    sessions      sessions and batches, as context managers
     together      execute: all of them; when a retry is safe
     usage         what a job will cost, before there is one
     twins         the async twins of all these: the same name with an `a` before it
@@ -43,6 +43,8 @@ from prefect_runtime.tasks.twins import (
     arun_estimator,
     arun_program,
     arun_sampler,
+    aruntime_batch,
+    aruntime_session,
     astream_results,
     await_for_final_state,
     await_for_jobs,
@@ -65,6 +67,8 @@ __all__ = [
     "arun_estimator",
     "arun_program",
     "arun_sampler",
+    "aruntime_batch",
+    "aruntime_session",
     "as_completed",
     "astream_results",
     "await_for_final_state",

@@ -118,6 +118,38 @@ async def iterate_aside(make: Callable[[], Iterator[T]], name: str) -> AsyncIter
                 await _aside(close, name, interrupt)
 
 
+@contextlib.asynccontextmanager
+async def hold_aside(make: Callable[[], contextlib.AbstractContextManager[T]], name: str) -> AsyncIterator[T]:
+    """Enter a sync context manager in a thread, which holds it until this one is left, and leaves it then.
+
+    A caller that is cancelled while it is being entered waits a little (see `aside`); what is entered later is left at
+    once.
+
+    Args:
+        make: Makes the context manager; called in the thread.
+        name: For the thread.
+    """
+    loop = asyncio.get_running_loop()
+    entered: asyncio.Future[Any] = loop.create_future()
+    over = threading.Event()
+
+    def hold() -> None:
+        with make() as value:
+            loop.call_soon_threadsafe(entered.set_result, value)
+            over.wait()
+
+    holding: asyncio.Future[Any] = asyncio.create_task(aside(hold, name))
+    try:
+        await asyncio.wait([entered, holding], return_when=asyncio.FIRST_COMPLETED)
+        if entered.done():
+            yield entered.result()
+    finally:
+        over.set()
+        if not entered.done():
+            holding.cancel()
+        await holding  # until it is left; or raises why it could not be entered
+
+
 async def _aside(call: Callable[[], T], name: str, interrupt: Interrupt, task: Task[..., Any] | None = None) -> T:
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()

@@ -1,8 +1,9 @@
-"""Sessions and batches in flows: plain context managers, for a flow's body."""
+"""Sessions and batches in flows: plain context managers, for the body of a flow or of a task."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from prefect_runtime.execution import current_execution
 from prefect_runtime.memory import Memory
 from prefect_runtime.pins import Pin, pin_key
 from prefect_runtime.prefect_api import prefect_client
-from prefect_runtime.session_cards import SESSION_PREFIX, account_of, open_or_find
+from prefect_runtime.session_cards import SESSION_PREFIX, account_of, open_or_find, taken_pin
 from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
 
@@ -47,8 +48,9 @@ def runtime_session(
 ) -> Iterator[OpenSession]:
     """Open a session for the time of a ``with``; leaving it closes it, and jobs in its queue still run.
 
-    In a flow run it is on a card: a flow run that died in it finds it again when it is executed again, and
-    `prefect-runtime reap` closes what was left open. A session bills from its first job until it is closed.
+    In a flow run it is on a card: a flow run that died in it finds it again when it is executed again, and `prefect-
+    runtime reap` closes what was left open. Tasks that ask for equal ones have one each. A session bills from its first
+    job until it is closed.
 
     Args:
         credentials: A block, or the name of a saved one; "local" is the embedded runtime.
@@ -107,13 +109,14 @@ def _open(
         question = (execution.scope, account_of(service), mode, asked, max_ttl)
         # Several of the same kind in one execution, one after the other, are several sessions.
         memory = Memory(service.memory)
-        number = memory.first_free(execution.chain, pin_key(SESSION_PREFIX, *question))
-        memory.took(execution.chain, pin_key(SESSION_PREFIX, *question), number)
-        pin = Pin(client, execution, pin_key(SESSION_PREFIX, *question, number))
-        name = pin.fields.get("backend") or service.backend_name(backend)
-        document, was_there = open_or_find(
-            service, pin, mode=mode, backend=name, max_ttl=max_ttl, root_run=execution.root_run_id
-        )
+        first = memory.first_free(execution.chain, pin_key(SESSION_PREFIX, *question))
+        key_of = functools.partial(pin_key, SESSION_PREFIX, *question)
+        with taken_pin(client, execution, key_of, first) as (pin, number):
+            memory.took(execution.chain, pin_key(SESSION_PREFIX, *question), number)
+            name = pin.fields.get("backend") or service.backend_name(backend)
+            document, was_there = open_or_find(
+                service, pin, mode=mode, backend=name, max_ttl=max_ttl, execution=execution
+            )
         said = "found on its card" if was_there else "opened"
         get_run_logger().info("%s %s: %s (on %s)", MODES[mode].capitalize(), document.id, said, name or "?")
         return pin, document, name

@@ -6,6 +6,7 @@ of its own: the event loop is never blocked, and what is true of the one is true
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -14,8 +15,8 @@ from prefect.tasks import Task
 
 from prefect_runtime.blocks.credentials import CredentialsLike
 from prefect_runtime.client import ResultDecoder
-from prefect_runtime.tasks import find, job, many, run, together, usage, wait
-from prefect_runtime.tasks.aside import aside, at_work, iterate_aside, turn
+from prefect_runtime.tasks import find, job, many, run, sessions, together, usage, wait
+from prefect_runtime.tasks.aside import aside, at_work, hold_aside, iterate_aside, turn
 from prefect_runtime.tasks.cancellation import OnCancel
 from prefect_runtime.tasks.wait import OnTimeout, check_fetching, check_waiting
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeJobFailureError
@@ -95,6 +96,19 @@ def iterator_twin(sync: Callable[P, Iterator[R]]) -> Callable[P, AsyncIterator[R
     return body
 
 
+def context_twin(
+    sync: Callable[P, contextlib.AbstractContextManager[R]],
+) -> Callable[P, contextlib.AbstractAsyncContextManager[R]]:
+    """Return the async twin of a function that gives a context manager, for ``async with``."""
+
+    @functools.wraps(sync)
+    def body(*args: P.args, **kwargs: P.kwargs) -> contextlib.AbstractAsyncContextManager[R]:
+        return hold_aside(functools.partial(sync, *args, **kwargs), body.__name__)
+
+    _name(body, sync.__name__)
+    return body
+
+
 def _name(body: Callable[..., Any], sync_name: str) -> None:
     body.__name__ = body.__qualname__ = f"a{sync_name}"
     body.__module__ = __name__
@@ -115,6 +129,8 @@ acancel_job = twin(job.cancel_job)
 await_for_jobs = twin(many.wait_for_jobs, waits=True)
 aas_completed = iterator_twin(many.as_completed)
 aiter_results = iterator_twin(job.iter_results)
+aruntime_session = context_twin(sessions.runtime_session)
+aruntime_batch = context_twin(sessions.runtime_batch)
 
 
 async def aexecute(

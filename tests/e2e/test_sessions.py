@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.task_runners import ProcessPoolTaskRunner
 from qiskit import QuantumCircuit
 
-from prefect_runtime import cancel_jobs, fetch_result, run_sampler, runtime_batch, runtime_session
+from prefect_runtime import (
+    arun_sampler,
+    aruntime_batch,
+    aruntime_session,
+    cancel_jobs,
+    fetch_result,
+    run_sampler,
+    runtime_batch,
+    runtime_session,
+)
 from prefect_runtime.cli.reap import reap
 from prefect_runtime.client import RuntimeService
 
-from .support import execute_again, run_id
+from .support import claims, execute_again, run_async, run_id
 
 
 class DiedError(Exception):
@@ -64,6 +77,81 @@ def test_a_retry_after_the_session_was_closed_opens_another_and_keeps_its_job(
     (first, job), (second, same_job) = seen
     assert first != second
     assert job == same_job
+
+
+@pytest.mark.pr
+def test_equal_sessions_of_tasks_in_processes_of_their_own_are_one_for_each(
+    tmp_path: Path, service: RuntimeService
+) -> None:
+    folder = str(tmp_path)
+
+    @task
+    def measure(number: int) -> str:
+        def wait_for(others: int) -> None:
+            while len(list(Path(folder).iterdir())) < others:
+                time.sleep(0.1)
+
+        wait_for(number)
+        with runtime_session("local", backend="aer_simulator", max_ttl=120) as session:
+            Path(folder, str(number)).touch()
+            wait_for(2)
+        return str(session.session_id)
+
+    @flow(task_runner=ProcessPoolTaskRunner(2))
+    def sample() -> list[str]:
+        return [future.result() for future in [measure.submit(0), measure.submit(1)]]
+
+    seen = sample()
+    assert len(set(seen)) == 2
+    assert not any(service.client.session(session_id)["accepting_jobs"] for session_id in seen)
+
+
+@pytest.mark.pr
+def test_a_session_of_a_task_is_found_again_by_that_task(service: RuntimeService) -> None:
+    together = threading.Barrier(2)
+    left_open: list[Any] = []
+    seen: list[set[str]] = []
+
+    @task
+    def measure() -> str:
+        manager = runtime_session("local", backend="aer_simulator", max_ttl=120)
+        together.wait(30)
+        left_open.append(manager)
+        return str(manager.__enter__().session_id)
+
+    @flow
+    def sample() -> None:
+        seen.append({future.result() for future in [measure.submit(), measure.submit()]})
+        raise DiedError
+
+    state = sample(return_state=True)
+    assert execute_again(sample, run_id(state)).is_failed()
+    assert len(seen[0]) == 2
+    assert seen[1] == seen[0]
+    assert claims(run_id(state)) == []
+    for session_id in seen[0]:
+        service.client.close_session(session_id)
+
+
+@pytest.mark.pr
+def test_an_async_flow_opens_and_closes_its_sessions_beside_the_event_loop(
+    bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    @flow
+    async def sample() -> str:
+        async with aruntime_session("local", backend="aer_simulator", max_ttl=120) as session:
+            where = {"session_id": session.session_id, "backend": session.backend}
+            job_id: str = await arun_sampler("local", [bell], shots=10, **where)
+            seen.append((session.session_id, service.client.session(session.session_id)["accepting_jobs"]))
+        async with aruntime_batch("local", backend="aer_simulator", max_ttl=120) as batch:
+            seen.append((batch.session_id, service.client.session(batch.session_id)["accepting_jobs"]))
+        return job_id
+
+    assert service.client.job(run_async(sample())).session_id == seen[0][0]
+    assert [open_inside for _, open_inside in seen] == [True, True]
+    assert not any(service.client.session(session_id)["accepting_jobs"] for session_id, _ in seen)
 
 
 @pytest.mark.pr

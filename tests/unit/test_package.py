@@ -19,6 +19,7 @@ PUBLIC = {
     "RuntimeProgram", "RuntimeProgramRun", "open_jobs", "cancel_on_rollback",
     "arun_program", "arun_sampler", "arun_estimator", "await_for_final_state", "afetch_result", "afetch_logs",
     "astream_results", "ajob_status", "acancel_job", "await_for_jobs", "aas_completed", "aiter_results", "aexecute",
+    "runtime_session", "runtime_batch", "aruntime_session", "aruntime_batch", "aopen_jobs",
 }  # fmt: skip
 """Names that people import."""
 

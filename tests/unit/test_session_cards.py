@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from prefect_runtime import session_cards
 from prefect_runtime.client import Credentials
+from prefect_runtime.execution import Execution
 from prefect_runtime.session_cards import open_or_find
 from prefect_runtime.wire.errors import AnswerLostError, InvalidInputError, SessionNotFoundError, SessionUnknownError
+
+EXECUTION = Execution(flow_run_id=uuid4(), task_run_id=None, scope="run-1", root_run_id="run-1", chain="run-1:1:1.0")
 
 
 class Runtime:
@@ -72,7 +76,7 @@ def runtime(clock: Any) -> Runtime:
 
 def ask(runtime: Any, pin: Any, *, max_ttl: float | None = 600) -> tuple[str, bool]:
     document, was_there = open_or_find(
-        runtime, pin, mode="dedicated", backend="ibm_x", max_ttl=max_ttl, root_run="run-1"
+        runtime, pin, mode="dedicated", backend="ibm_x", max_ttl=max_ttl, execution=EXECUTION
     )
     return document.id, was_there
 
