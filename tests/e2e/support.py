@@ -219,10 +219,10 @@ def job_events(flow_run_id: UUID) -> list[str]:
 
 
 def claims(flow_run_id: UUID | None = None) -> list[str]:
-    """Return the names of a flow run's claims, or of all: Prefect variables named after a request's key."""
+    """Return the names of a flow run's claims, or of all: Prefect variables named after the key of a request, or of a session."""
     written_down()
     with get_client(sync_client=True) as client:
-        there = [variable for variable in client.read_variables() if variable.name.startswith("prt1-")]
+        there = [variable for variable in client.read_variables() if variable.name.startswith(("prt1-", "prts1-"))]
     wanted = None if flow_run_id is None else str(flow_run_id)
     return [claim.name for claim in there if wanted in (None, dict(claim.value).get("root_run"))]  # type: ignore[call-overload]
 
