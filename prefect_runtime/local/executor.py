@@ -6,6 +6,7 @@ Imported by the server process only.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -32,6 +33,10 @@ CANCEL_SECONDS = 3.0  # the disk may refuse its end for longer; who asked is tol
 
 class ProgramGoneError(Exception):
     """A job's program was deleted before the job began; the message says so."""
+
+
+class NoProcessError(Exception):
+    """The machine has no room for a process now; the message says why."""
 
 
 class Executor:
@@ -127,6 +132,8 @@ class Executor:
         while True:
             try:
                 return self._work_through(number)
+            except NoProcessError as error:
+                _log.error("no process can be started (%s): jobs stay in the queue until one can", error)
             except Exception:  # noqa: BLE001 - a slot that is gone would be missed for ever
                 _log.exception("a slot stumbled; it goes on with a new process")
             self._closes_within_pause()
@@ -134,7 +141,7 @@ class Executor:
     def _work_through(self, slot: int) -> None:
         warm: list[WorkerProcess] = []  # at most one, kept for the next built-in primitive
         try:
-            warm.append(WorkerProcess())
+            warm.append(_new_process())
             while self._work(slot, warm):
                 pass
         finally:
@@ -170,8 +177,12 @@ class Executor:
             return None
 
     def _run_safely(self, job: Job, slot: int, warm: list[WorkerProcess]) -> None:
-        """Run a job; whatever goes wrong around it, it does not stay Running."""
-        cell, process, survived = None, None, False
+        """Run a job; whatever goes wrong around it, it does not stay Running.
+
+        Raises:
+            NoProcessError: There is none for it; it is back in the queue, in its old place.
+        """
+        cell, process, survived, no_process = None, None, False, None
         try:
             cell = None if job.program_id in BUILT_IN else self._cells.open(job.id, slot)
             order, limit = self._order(job, cell)
@@ -180,11 +191,15 @@ class Executor:
                 survived = self._watch(job, process, limit, cell)
         except ProgramGoneError as gone:
             self._endings.end(job.id, FAILED, reason=str(gone))
+        except NoProcessError as error:
+            no_process = error
         except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
             _log.exception("job %s: could not be run", job.id)
             why = in_words(error) if isinstance(error, OSError | sqlite3.Error) else type(error).__name__
             self._endings.end(job.id, FAILED, reason=f"The runtime could not run it ({why}).")
         with self._news:
+            # With the lock held, so that no other slot takes it before this one has let go.
+            given_back = no_process is not None and self._give_back(job.id)
             self._running.pop(job.id, None)
             cancelled = job.id in self._cancelled  # a cancel comes in as long as the job is in _running
             self._cancelled.discard(job.id)
@@ -196,6 +211,10 @@ class Executor:
             process.end()
         if cell is not None:
             self._cells.close(cell)
+        if no_process is not None:
+            if not given_back:
+                self._endings.end(job.id, FAILED, reason=f"No process could be started for it ({no_process}).")
+            raise no_process
 
     def _order(self, job: Job, cell: Cell | None) -> tuple[Order, float | None]:
         """Return a job as a process takes it, and the seconds that it may run.
@@ -224,12 +243,7 @@ class Executor:
         """Give a job to a process, the one that is kept or else a new one; None once it is settled that none has it."""
         while True:
             is_kept = bool(warm) and job.program_id in BUILT_IN
-            try:
-                process = warm.pop() if is_kept else WorkerProcess()
-            except OSError as error:  # no memory, no more processes
-                reason = f"No process could be started for it ({in_words(error)})."
-                self._endings.end(job.id, FAILED, reason=reason)
-                return None
+            process = warm.pop() if is_kept else _new_process()
             if self._may_have(job.id, process) and process.take(order):
                 return process
             process.end()
@@ -256,8 +270,18 @@ class Executor:
         if cancelled:
             self._endings.end(job_id, CANCELLED)
         elif closing:
-            self._store.move(job_id, QUEUED)  # nothing of it has run
+            self._give_back(job_id)
         return cancelled or closing
+
+    def _give_back(self, job_id: str) -> bool:
+        """Put a job of which nothing has run back into the queue, unless it was cancelled; False if the disk fails."""
+        try:
+            self._store.move(job_id, QUEUED)
+            self._store.discount_start(job_id)
+        except sqlite3.Error as error:
+            complain(error)
+            return False
+        return True
 
     def _watch(self, job: Job, process: WorkerProcess, limit: float | None, cell: Cell | None) -> bool:
         """See a job to its end and write that down; return whether the process can take another."""
@@ -268,6 +292,16 @@ class Executor:
         )
         with self._news:
             closing, cancelled = self._closing, job.id in self._cancelled
-        if not (closing and ending.report is None):
-            self._endings.write(job.id, self.folder(job.id), ending, limit=limit, cancelled=cancelled)
+        if closing and ending.report is None:  # the next start settles it (recovery.py)
+            with contextlib.suppress(sqlite3.Error):  # this one counts, that is all
+                self._store.discount_start(job.id)
+            return False
+        self._endings.write(job.id, self.folder(job.id), ending, limit=limit, cancelled=cancelled)
         return ending.report is not None
+
+
+def _new_process() -> WorkerProcess:
+    try:
+        return WorkerProcess()
+    except OSError as error:  # no memory, no more processes
+        raise NoProcessError(in_words(error)) from error

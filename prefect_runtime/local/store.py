@@ -36,7 +36,7 @@ _LEGAL = {
 class Job:
     """One row of the jobs table; times are ISO 8601 texts in UTC, `max_execution_time` is in seconds.
 
-    `starts` is how often it was given to a process: more than once only where a restart of the server came between.
+    `starts` is how often it was given to a process: more than once only where the server died in between.
     """
 
     id: str
@@ -226,6 +226,11 @@ class Store:
             if job is not None:
                 self._on_change(job)  # with the lock held: news in the order in which it happened
         return job is not None
+
+    def discount_start(self, job_id: str) -> None:
+        """Have a job's last start not count: the server ended it in good order, which says nothing against the job."""
+        with self._lock:
+            self._db.execute("UPDATE jobs SET starts = max(starts - 1, 0) WHERE id = ?", (job_id,))
 
     def running(self) -> list[Job]:
         """Return the jobs that are Running, oldest first."""

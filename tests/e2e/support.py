@@ -219,7 +219,7 @@ def job_events(flow_run_id: UUID) -> list[str]:
 
 
 def claims(flow_run_id: UUID | None = None) -> list[str]:
-    """Return the names of a flow run's claims, or of all: Prefect variables named after the key of a request, or of a session."""
+    """Return the names of a flow run's claims, or of all: Prefect variables named after a request or a session."""
     written_down()
     with get_client(sync_client=True) as client:
         there = [variable for variable in client.read_variables() if variable.name.startswith(("prt1-", "prts1-"))]

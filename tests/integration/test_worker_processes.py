@@ -15,7 +15,9 @@ import psutil
 import pytest
 import requests
 
-from prefect_runtime.client import JobStatus, RuntimeJob, RuntimeService
+from prefect_runtime.client import Credentials, JobStatus, RuntimeJob, RuntimeService
+from prefect_runtime.local.recovery import MAX_STARTS
+from prefect_runtime.wire.discovery_file import DiscoveryDocument
 
 from .programs import that_does
 from .support import Served, elapsed, eventually
@@ -148,6 +150,89 @@ def test_a_job_whose_process_was_being_made_when_the_server_ended_runs_once_it_i
     with RuntimeService(single.credentials) as service:
         assert service.job(job.job_id()).result(timeout=60) == "done"
     assert mark.read_text() == "ran "
+
+
+@pytest.mark.pr
+def test_a_server_that_is_stopped_in_good_order_again_and_again_gives_no_job_up(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    mark.touch()
+    mark.chmod(0o666)
+    source = that_does(
+        "mark = kwargs['mark']",
+        "open(mark, 'a').write('ran ')",
+        f"time.sleep(60 if open(mark).read().count('ran') <= {MAX_STARTS} else 0)",
+        "return 'done'",
+    )
+    served = serve(slots=1)
+    with RuntimeService(served.credentials) as service:
+        metadata = {"name": f"{uuid4()}", "description": "again", "max_execution_time": 60, "restartable": True}
+        job_id = service.run(service.upload_program(source, metadata), {"mark": str(mark)}).job_id()
+    for times in range(1, MAX_STARTS + 1):
+        eventually(lambda: mark.read_text().count("ran") == times, seconds=30, what=f"start {times}")  # noqa: B023
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+        served.kill()
+        served.start()
+    with RuntimeService(served.credentials) as service:
+        assert service.job(job_id).result(timeout=60) == "done"
+    assert mark.read_text() == "ran " * (MAX_STARTS + 1)
+
+
+SCARCE = """
+import errno, sys
+from pathlib import Path
+from prefect_runtime.local import executor
+from prefect_runtime.local.launcher import Settings, serve
+
+class Scarce(executor.WorkerProcess):
+    def __init__(self):
+        if not room.exists():
+            with told.open("a") as file:
+                file.write("no ")
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        super().__init__()
+
+folder = Path(sys.argv[1])
+room, told = folder / "room", folder / "told"
+folder.mkdir()
+room.touch()
+executor.WorkerProcess = Scarce
+serve(Settings(data_dir=folder, slots=1))
+"""
+
+
+@pytest.fixture
+def scarce(tmp_path: Path) -> Iterator[tuple[RuntimeService, Path]]:
+    """A server on a machine that has room for a process while there is a file `room` in its folder, and that folder."""
+    folder = tmp_path / "scarce"
+    command = [sys.executable, "-c", SCARCE, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("READY")
+        found = DiscoveryDocument.parse((folder / "runtime.json").read_text())
+        with RuntimeService(Credentials(channel="local", url=found.url, token=found.token)) as service:
+            yield service, folder
+        server.terminate()
+
+
+def test_jobs_wait_in_the_queue_until_there_is_room_for_a_process_and_can_be_cancelled_there(
+    scarce: tuple[RuntimeService, Path],
+) -> None:
+    service, folder = scarce
+    metadata = {"name": f"{uuid4()}", "description": "waits", "max_execution_time": 60}
+    program = service.upload_program(that_does("return 'ran'"), metadata)
+    assert service.run(program, {}).result(timeout=60) == "ran"
+    (folder / "room").unlink()
+    first, second, cancelled = [service.run(program, {}) for _ in range(3)]
+    refusals = folder / "told"
+    eventually(lambda: refusals.exists() and refusals.read_text().count("no") >= 3, seconds=30, what="refusals")
+    cancelled.cancel()
+    assert first.status() is JobStatus.QUEUED
+    (folder / "room").touch()
+    assert [job.result(timeout=60) for job in (first, second)] == ["ran", "ran"]
+    assert cancelled.status() is JobStatus.CANCELLED
 
 
 SILENT = """
