@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 STOP_SECONDS = 15.0
 MAX_KEEP_DAYS = 36_500.0  # a century: from year 1 on there are days
 MAX_DELAY_SECONDS = 31_536_000  # a year
+MAX_GIBIBYTES = 1_048_576  # a pebibyte
 
 DataDir = Annotated[
     Path | None, Parameter(help="The runtime's folder; the one that flows use by themselves if left out.")
 ]
-IdleSeconds = Annotated[float | None, Parameter(help="End after that long without request or job; never if left out.")]
+IdleSeconds = Annotated[
+    float | None,
+    Parameter(validator=Number(gt=0), help="End after that long without request or job; never if left out."),
+]
 
 KeepDays = Annotated[float, Parameter(validator=Number(gt=0))]
 KeepGigabytes = Annotated[float, Parameter(validator=Number(gt=0))]
@@ -37,16 +41,16 @@ KeepGigabytes = Annotated[float, Parameter(validator=Number(gt=0))]
 def serve(
     *,
     host: str = "127.0.0.1",
-    port: int = 0,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65_535))] = 0,
     data_dir: DataDir = None,
     idle_seconds: IdleSeconds = None,
     slots: Annotated[int, Parameter(validator=Number(gte=1, lte=256))] = os.cpu_count() or 1,
     queue_delay: Annotated[list[str] | None, Parameter(negative=())] = None,
-    token_seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 3600.0,
+    token_seconds: Annotated[float, Parameter(validator=Number(gt=0, lte=MAX_DELAY_SECONDS))] = 3600.0,
     tls_certificate: Path | None = None,
     tls_key: Path | None = None,
     allow_host: Annotated[list[str] | None, Parameter(negative=())] = None,
-    program_memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    program_memory: Annotated[float | None, Parameter(validator=Number(gt=0, lte=MAX_GIBIBYTES))] = None,
     same_user: Annotated[bool, Parameter(negative=())] = False,
     keep_days: KeepDays = 90.0,
     keep_gigabytes: KeepGigabytes = 10.0,

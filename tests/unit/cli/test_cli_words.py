@@ -144,7 +144,9 @@ def test_errors_have_the_exit_codes_of_the_help(capsys: pytest.CaptureFixture[st
     "arguments",
     [["jobz"], ["jobs", "--limit", "0"], ["show"], ["result", "j", "--timeout", "soon"],
      ["jobs", "--block", "b", "--data-dir", "d"],
-     ["reap", "--silent-minutes", "-1"], ["reap", "--silent-minutes", "nan"]],
+     ["reap", "--silent-minutes", "-1"], ["reap", "--silent-minutes", "nan"],
+     ["serve", "--port", "99999"], ["serve", "--idle-seconds", "nan"], ["serve", "--program-memory", "inf"],
+     ["serve", "--token-seconds", "inf"]],
 )  # fmt: skip
 def test_wrong_usage_has_an_exit_code_of_its_own(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
