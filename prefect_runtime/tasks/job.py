@@ -18,7 +18,7 @@ from prefect_runtime.tasks.cancellation import OnCancel, watching
 from prefect_runtime.tasks.names import about_job
 from prefect_runtime.tasks.note import handle_of, note, run_logger
 from prefect_runtime.tasks.progress import Progress, percent_of
-from prefect_runtime.tasks.relay import Relay
+from prefect_runtime.tasks.relay import MOST_LINES, Relay
 from prefect_runtime.tasks.wait import check_choice
 from prefect_runtime.wire.errors import JobTimeoutError, RuntimeInvalidStateError
 
@@ -75,7 +75,12 @@ def stream_results(
     with Progress() as progress:
         for text in _interim_texts(credentials, job_id, timeout, on_cancel):
             results.append(ResultDecoder.decode(text))
-            logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+            if len(results) <= MOST_LINES:
+                logger.info("Job %s: interim result %d: %s", job_id, len(results), _short(text))
+            elif len(results) == MOST_LINES + 1:
+                logger.warning(
+                    "Job %s: more than %d interim results; all are what this task returns", job_id, MOST_LINES
+                )
             _show(progress, job_id, results[-1], len(results))
     return results
 

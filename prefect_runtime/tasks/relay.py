@@ -29,7 +29,7 @@ LAST_LOOK_SECONDS = 2.0
 
 ENDING_SECONDS = 0.1  # for which one that has not ended well waits: its deadline is exact, and a log may hang
 MOST_LINES = 2_000
-"""Of one job: a program that writes without end is not to fill Prefect's database. All of it is at the runtime."""
+"""Of one job's log, or interim results: a program that writes without end is not to fill Prefect's database."""
 
 MOST_CHARACTERS = 2_000  # of one line
 _LEVEL = re.compile(r"\b(CRITICAL|ERROR|WARNING)\b")

@@ -17,9 +17,10 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.states import StateType
 
 from prefect_runtime import fetch_logs, run_program, stream_results, wait_for_final_state
+from prefect_runtime.tasks import job
 
 from .proxy import Proxy
-from .support import artifacts, cards, eventually, job_events, log_lines, run_id, shown
+from .support import PUBLISHES, artifacts, cards, eventually, job_events, log_lines, run_id, shown
 
 Upload = Callable[..., str]
 
@@ -88,6 +89,22 @@ def test_a_thousand_lines_and_200_interim_results_are_in_the_runs_log_each_once_
     (card,) = cards(run_id(state))
     assert shown(card)["Log"] == "1000 lines"
     assert re.fullmatch(r"(QUEUED .* → )?RUNNING [\d:]+ → DONE [\d:]+ UTC", shown(card)["Seen"])
+
+
+def test_of_very_many_interim_results_the_log_has_the_first_and_the_task_returns_all(
+    upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "MOST_LINES", 5)
+    program = upload(PUBLISHES)
+
+    @flow
+    def watched() -> int:
+        return len(stream_results("local", run_program("local", program, {"count": 8})))
+
+    state = watched(return_state=True)
+    assert state.result() == 8
+    found = [line for line in log_lines(run_id(state), until="more than 5 interim") if "interim result" in line]
+    assert len(found) == 6
 
 
 def test_the_card_of_a_failed_job_says_why_and_its_events_tell_an_automation(upload: Upload) -> None:
