@@ -7,7 +7,7 @@ Data flows service -> submission -> preparing, primitives -> rest -> endpoints -
     submission    one request becomes one job; request.py has its words, settling.py finds one whose answer was lost,
                   duplicates.py what is left over
     preparing     its backend (backends.py) and its text
-    primitives    circuits as written: transpile, coerce
+    primitives    circuits as written: transpile, coerce; primitive_options.py: which options there are
     circuits/     what has to be known of a circuit: what it was written in, what a backend cannot run of it (isa), what
                   makes two equal (fingerprint), how well it would run (fidelity); PUBs for workers without Qiskit
     usage         what it will cost; preview.py shows it

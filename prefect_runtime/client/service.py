@@ -15,6 +15,7 @@ from prefect_runtime.client.endpoints.line import REQUEST_SECONDS
 from prefect_runtime.client.job import Decoder, RuntimeJob
 from prefect_runtime.client.preparing import Preparing
 from prefect_runtime.client.preview import preview
+from prefect_runtime.client.primitive_options import check_options
 from prefect_runtime.client.request import (
     Card,
     Journal,
@@ -260,6 +261,9 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             raise ConfigurationError("private: must be True or False.")
         if primitives.is_primitive(program_id, inputs):
             inputs = primitives.read(program_id, inputs)
+            channel = self.client.credentials.channel
+            if channel != "classic" and not self._client_side:  # whose options are others, or checked by IBM's client
+                check_options(program_id, primitives.options_of(inputs), embedded=channel == "local")
         else:
             encode_inputs(inputs)  # refused here, not half-way through a submission
         others = {
