@@ -29,6 +29,10 @@ __all__ = [  # hooks
 
 START_SECONDS = 60.0
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell starts what it runs in the background. Prefect's workers inherit it, and end by that signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # For all workers of Dask's that tests start. Its profiler asks for all threads' frames a hundred times a second, which
 # can freeze CPython 3.11 for good (python/cpython#106883): 2 of 27 runs of one test, three at once on 2 cores.
 os.environ["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "False"

@@ -18,7 +18,7 @@ from qiskit import QuantumCircuit, generate_preset_pass_manager
 from prefect_runtime.client import Credentials, RuntimeService
 
 IMPORTS_AT_LEAST = 5.0  # so many times cheaper than IBM's client
-ROUNDS = 3
+ROUNDS = 5
 
 
 class Counting:
