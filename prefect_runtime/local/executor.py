@@ -136,7 +136,8 @@ class Executor:
                 _log.error("no process can be started (%s): jobs stay in the queue until one can", error)
             except Exception:  # noqa: BLE001 - a slot that is gone would be missed for ever
                 _log.exception("a slot stumbled; it goes on with a new process")
-            self._closes_within_pause()
+            if self._closes_within_pause():
+                return None
 
     def _work_through(self, slot: int) -> None:
         warm: list[WorkerProcess] = []  # at most one, kept for the next built-in primitive

@@ -235,6 +235,23 @@ def test_jobs_wait_in_the_queue_until_there_is_room_for_a_process_and_can_be_can
     assert cancelled.status() is JobStatus.CANCELLED
 
 
+def test_a_server_that_is_stopped_while_there_is_no_room_for_a_process_ends_at_once(
+    scarce: tuple[RuntimeService, Path],
+) -> None:
+    service, folder = scarce
+    (folder / "room").unlink()
+    metadata = {"name": f"{uuid4()}", "description": "waits", "max_execution_time": 60}
+    service.run(service.upload_program(that_does("return 'ran'"), metadata), {})
+    refusals = folder / "told"
+    eventually(lambda: refusals.exists() and refusals.read_text().count("no") >= 2, seconds=30, what="refusals")
+    server = psutil.Process(DiscoveryDocument.parse((folder / "runtime.json").read_text()).pid)
+    seconds = elapsed()
+    server.terminate()
+    server.wait(30)
+    assert seconds() < 5
+    assert refusals.read_text().count("no") < 20
+
+
 SILENT = """
 import os, signal, sys
 from pathlib import Path
