@@ -194,6 +194,9 @@ class Executor:
             self._endings.end(job.id, FAILED, reason=str(gone))
         except NoProcessError as error:
             no_process = error
+            if cell is not None:  # before the job is back in the queue: another slot makes one of the same name
+                self._cells.close(cell)
+                cell = None
         except Exception as error:  # noqa: BLE001 - a job that stays Running keeps its waiters for ever
             _log.exception("job %s: could not be run", job.id)
             why = in_words(error) if isinstance(error, OSError | sqlite3.Error) else type(error).__name__
