@@ -14,7 +14,8 @@ from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
 from prefect_runtime.local.cells import Cells
 from prefect_runtime.local.executor import Executor, NoProcessError
-from prefect_runtime.local.store import QUEUED, RUNNING, Job, Store
+from prefect_runtime.local.process import Ending
+from prefect_runtime.local.store import CANCELLED, FAILED, QUEUED, RAN_TOO_LONG, RUNNING, Job, Store
 from prefect_runtime.local.uploads import Program
 
 Told = list[tuple[str, list[str]]]
@@ -74,3 +75,37 @@ def test_a_job_is_back_in_the_queue_once_the_cell_it_was_to_run_in_is_gone(
     with pytest.raises(NoProcessError):
         slots._run_safely(taken, 0, [])
     assert told == [(QUEUED, []), (RUNNING, []), (QUEUED, [])]
+
+
+class Ended:
+    """A process that has come to its end in some way."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+
+    def watch(self, *_: Any, **__: Any) -> Ending:
+        return self._ending
+
+
+DIED = Ending(None, exit_code=-15)
+
+
+@pytest.mark.parametrize(
+    ("ending", "cancelled", "status"),
+    [
+        (DIED, True, CANCELLED),
+        (Ending(None, too_long=True), False, RAN_TOO_LONG),
+        (Ending(None, broke="It filled its folder."), False, FAILED),
+        (DIED, False, RUNNING),  # the next start settles it
+    ],
+)
+def test_a_job_that_was_cancelled_or_broke_a_limit_while_the_server_ends_is_not_run_again(
+    slots: Executor, store: Store, taken: Job, ending: Ending, cancelled: bool, status: str
+) -> None:
+    slots.close()
+    slots._cancelled |= {taken.id} if cancelled else set()
+    process: Any = Ended(ending)
+    slots._watch(taken, process, 1.0, None)
+    job = store.job(taken.id)
+    assert job is not None
+    assert job.status == status
