@@ -280,8 +280,8 @@ class Executor:
     def _give_back(self, job_id: str) -> bool:
         """Put a job of which nothing has run back into the queue, unless it was cancelled; False if the disk fails."""
         try:
+            self._store.discount_start(job_id)  # first: of a job in the queue nothing is left to fail
             self._store.move(job_id, QUEUED)
-            self._store.discount_start(job_id)
         except sqlite3.Error as error:
             complain(error)
             return False

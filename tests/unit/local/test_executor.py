@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,19 @@ def test_a_job_is_back_in_the_queue_once_the_cell_it_was_to_run_in_is_gone(
     with pytest.raises(NoProcessError):
         slots._run_safely(taken, 0, [])
     assert told == [(QUEUED, []), (RUNNING, []), (QUEUED, [])]
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_job_that_the_disk_does_not_take_back_is_not_failed_out_of_the_queue(
+    slots: Executor, taken: Job, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job_id: str) -> None:
+        raise sqlite3.OperationalError(f"disk I/O error: {job_id}")
+
+    monkeypatch.setattr(slots._store, "discount_start", refuse)
+    with pytest.raises(NoProcessError):
+        slots._run_safely(taken, 0, [])
+    assert [status for status, _ in told] == [QUEUED, RUNNING, FAILED]
 
 
 class Ended:
