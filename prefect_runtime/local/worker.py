@@ -249,7 +249,8 @@ def _load(order: Order) -> Any:
         return importlib.import_module(BUILT_IN[order.program_id])
     module = types.ModuleType("program")
     sys.modules["program"] = module  # dataclasses and pickle look a class's module up
-    exec(compile(order.source, "program.py", "exec"), module.__dict__)  # noqa: S102  # nosec B102 # the purpose
+    code = compile(order.source, "program.py", "exec", dont_inherit=True)  # not our `from __future__`
+    exec(code, module.__dict__)  # noqa: S102  # nosec B102 # the purpose
     return module
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefect_runtime.local.messenger import MAX_INTERIM_BYTES, MAX_INTERIM_RESULTS, TooMuchError, UserMessenger
-from prefect_runtime.local.worker import MAX_REPORT_BYTES, REASON_CHARACTERS, Report
+from prefect_runtime.local.worker import MAX_REPORT_BYTES, REASON_CHARACTERS, Order, Report, _load
 
 
 @pytest.mark.parametrize(
@@ -109,3 +111,11 @@ def test_one_interim_result_too_many_is_refused(messenger: UserMessenger, file: 
 def test_the_final_result_is_not_an_interim_one(messenger: UserMessenger, file: io.BytesIO) -> None:
     messenger.publish(5, final=True)
     assert (messenger.final, file.getvalue()) == ("5", b"")
+
+
+@pytest.mark.parametrize(("first", "annotation"), [("", int), ("from __future__ import annotations", "int")])
+def test_a_program_has_the_annotations_that_it_has_anywhere_else(first: str, annotation: Any, tmp_path: Path) -> None:
+    source = f"{first}\ndef main(backend, user_messenger, *, count: int = 3):\n    return count\n"
+    order = Order(folder=tmp_path, program_id="p", backend="b", calibration=0, log_level="INFO", params="{}")
+    program = _load(dataclasses.replace(order, source=source))
+    assert program.main.__annotations__ == {"count": annotation}
