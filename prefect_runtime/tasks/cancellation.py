@@ -10,8 +10,10 @@ next execution, which attaches to it.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Literal
 
 from prefect.runtime import flow_run as current_flow_run
@@ -21,7 +23,7 @@ from prefect_runtime.client.duplicates import jobs_of
 from prefect_runtime.client.interrupt import Interrupt
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
-from prefect_runtime.flow_watch import LAST_WORDS_SECONDS, FlowWatches, Guard, each_at_once, watches
+from prefect_runtime.flow_watch import AT_ONCE, LAST_WORDS_SECONDS, FlowWatches, Guard, each_at_once, watches
 from prefect_runtime.journal import PrefectJournal
 from prefect_runtime.tasks.note import Logger, note, run_logger
 from prefect_runtime.wire.errors import QiskitRuntimeError, RuntimeInvalidStateError
@@ -30,6 +32,7 @@ from prefect_runtime.wire.models import JobDocument, JobStatus
 OnCancel = Literal["cancel", "keep"]
 
 READ_BACK_SECONDS = 3.0  # some runtimes take a moment from the request to the end of the job
+KEPT_SECONDS = 2.0  # for which a wait that is over lets it be written down that its jobs are to be kept
 LATE_JOB_PAUSES = (0.2, 0.5, 1.0)  # seconds in which a request whose answer will never be read may become a job
 
 WHY = "because its flow run was cancelled"
@@ -72,6 +75,41 @@ def watching(
             yield interrupt
     finally:
         of.remove(flow_run_id, guard)
+
+
+@contextlib.contextmanager
+def kept_on_cards(service: RuntimeService, job_ids: Sequence[str], on_cancel: OnCancel) -> Iterator[None]:
+    """Have it written on cards that their jobs are to be kept, if so: a hook in another process reads it there.
+
+    Beside the wait, whose deadline is exact; what cannot be asked or written costs it nothing.
+    """
+    if on_cancel != "keep":
+        yield
+        return
+    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="keep-jobs")
+    noting: list[Future[None]] = []
+    patience = 0.0  # by a signal: the process may be gone with the next breath
+    try:
+        with contextlib.suppress(RuntimeError):  # no more threads
+            noting += [pool.submit(contextvars.copy_context().run, _note_kept, service, one) for one in job_ids]
+        yield
+        patience = KEPT_SECONDS
+    except (Exception, GeneratorExit):
+        patience = KEPT_SECONDS
+        raise
+    finally:
+        wait(noting, patience)
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _note_kept(service: RuntimeService, job_id: str) -> None:
+    try:
+        document = service.client.job(job_id)
+    except QiskitRuntimeError as error:
+        run_logger().warning("Job %s: to be kept, which could not be written on its card (%s)", job_id, error)
+        return
+    if not document.is_final:
+        note(service, document, kept=True)
 
 
 @contextlib.contextmanager

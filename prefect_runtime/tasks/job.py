@@ -14,7 +14,7 @@ from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, ResultDecoder
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.client.streaming import InterimStream
-from prefect_runtime.tasks.cancellation import OnCancel, watching
+from prefect_runtime.tasks.cancellation import OnCancel, kept_on_cards, watching
 from prefect_runtime.tasks.names import about_job
 from prefect_runtime.tasks.note import handle_of, note, run_logger
 from prefect_runtime.tasks.progress import Progress, percent_of
@@ -130,7 +130,11 @@ def _interim_texts(
         stream = InterimStream(service.client, job_id)
         count = 0
         try:
-            with watching(service, [job_id], on_cancel) as interrupt, interrupt.waking(stream.cancel):
+            with (
+                watching(service, [job_id], on_cancel) as interrupt,
+                interrupt.waking(stream.cancel),
+                kept_on_cards(service, [job_id], on_cancel),
+            ):
                 while (text := stream.next_text(None if timeout is None else deadline.remaining())) is not None:
                     count += 1
                     yield text

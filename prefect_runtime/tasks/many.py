@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
-from prefect_runtime.tasks.cancellation import OnCancel, no_longer_watched, watching
+from prefect_runtime.tasks.cancellation import OnCancel, kept_on_cards, no_longer_watched, watching
 from prefect_runtime.tasks.note import note, run_logger
 from prefect_runtime.tasks.progress import Progress
 from prefect_runtime.tasks.wait import check_choice
@@ -136,7 +136,7 @@ def _final(
     left = dict.fromkeys(ids)
     deadline = Deadline(timeout, service.client.clock)
     monitor = service.client.monitor
-    with watching(service, ids, on_cancel) as interrupt:
+    with watching(service, ids, on_cancel) as interrupt, kept_on_cards(service, ids, on_cancel):
         for document in monitor.as_completed(ids, deadline=deadline, longest_pause=wait, interrupt=interrupt):
             del left[document.id]
             no_longer_watched([document.id])

@@ -14,7 +14,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from pydantic import SecretStr
 
-from prefect_runtime import RuntimeCredentials, cancel_jobs, run_program, wait_for_final_state
+from prefect_runtime import (
+    RuntimeCredentials,
+    cancel_jobs,
+    iter_results,
+    run_program,
+    stream_results,
+    wait_for_final_state,
+    wait_for_jobs,
+)
 from prefect_runtime.client import JobStatus, RuntimeService
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import JobTimeoutError
@@ -109,6 +117,31 @@ def test_a_job_to_be_kept_is_kept_though_two_blocks_are_of_its_server(
         job_id = run_program("same-server", program, {})
         with pytest.raises(JobTimeoutError):
             wait_for_final_state("same-server", job_id, timeout=0.5, on_cancel="keep")
+        return job_id
+
+    state = keeps(return_state=True)
+    job = service.job(state.result())
+    try:
+        hook(keeps, run_id(state))
+        assert not job.status().is_final
+    finally:
+        job.cancel()
+
+
+@pytest.mark.parametrize("waits", ["for many", "for interim results", "for the first one"])
+def test_a_job_to_be_kept_is_kept_whatever_waits_for_it(waits: str, upload: Upload, service: RuntimeService) -> None:
+    program = upload(SLEEPS)
+
+    @flow
+    def keeps() -> str:
+        job_id = run_program("local", program, {})
+        with pytest.raises(JobTimeoutError):
+            if waits == "for many":
+                wait_for_jobs("local", [job_id], timeout=0.5, on_cancel="keep")
+            elif waits == "for interim results":
+                stream_results("local", job_id, timeout=0.5, on_cancel="keep")
+            else:
+                next(iter_results("local", job_id, timeout=0.5, on_cancel="keep"))
         return job_id
 
     state = keeps(return_state=True)
