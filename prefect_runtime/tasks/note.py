@@ -123,7 +123,10 @@ def _with_charge(service: RuntimeService, document: JobDocument) -> JobDocument:
 
 
 def note_if_final(service: RuntimeService, job: RuntimeJob) -> None:
-    """Show on the card what a timeout has led to: the job may have been cancelled."""
+    """Show on the card what a timeout has led to: the job may have been cancelled.
+
+    Who is told of the timeout is told of that as well: a retry is to make a new job, not to fail with this one.
+    """
     document = job.known_document
     if document is not None and document.is_final:
-        note(service, document)
+        note(service, document, delivered=document.status is JobStatus.CANCELLED)

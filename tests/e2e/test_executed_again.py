@@ -253,6 +253,23 @@ def test_a_failure_that_was_delivered_while_prefects_api_was_away_is_a_finished_
     assert len(jobs_of(service, run_id(state))) == 2
 
 
+@pytest.mark.parametrize("verb", [wait_for_final_state, fetch_result])
+def test_a_job_that_was_cancelled_at_its_timeout_is_a_finished_request_for_a_retry(
+    verb: Any, upload: Upload, service: RuntimeService
+) -> None:
+    program = upload(PUBLISHES)
+
+    @flow(retries=1)
+    def strict() -> None:
+        job_id = run_program("local", program, {"count": 100, "pause": 0.1})
+        verb("local", job_id, timeout=0.5, on_timeout="cancel")
+
+    state = strict(return_state=True)
+    jobs = jobs_of(service, run_id(state))
+    assert len(jobs) == 2
+    assert all(service.job(job_id).status() is JobStatus.CANCELLED for job_id in jobs)
+
+
 @pytest.mark.pr
 def test_a_failure_that_nobody_was_told_is_what_the_next_execution_gets(
     upload: Upload, service: RuntimeService
