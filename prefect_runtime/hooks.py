@@ -63,7 +63,8 @@ def cancel_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
     logger = flow_run_logger(flow_run, flow)
     with prefect_client() as client:
         root = lineage_of(client, flow_run)[0][0]
-        records = [record for record in _records(client, _with_subflows(client, flow_run.id)) if record.get("key")]
+        concerned = _with_subflows(client, flow_run.id)
+        records = [record for record in _records(client, concerned) if record.get("key")]
         for name in sorted({record.get("credentials", "") for record in records} | _without_cards()):
             own = [record for record in records if record.get("credentials", "") == name]
             if not name:
@@ -73,8 +74,7 @@ def cancel_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
                 with load_credentials(name).get_client() as service:
                     whole_run = root.id == flow_run.id
                     _Cancelling(service, str(root.id), own, records, logger, everything=whole_run).run()
-                    if whole_run:
-                        _close_sessions(client, service, root.id, logger)
+                    _close_sessions(client, service, concerned, logger)
             except QiskitRuntimeError as error:
                 _say_unreachable(own, str(error), logger)
 
@@ -90,9 +90,11 @@ def _without_cards() -> set[str]:
         return set()
 
 
-def _close_sessions(client: SyncPrefectClient, service: RuntimeService, flow_run_id: UUID, logger: Logger) -> None:
-    """Close the sessions that the flow run has left open: they cost until their time to live is over."""
-    for card in list(open_sessions(client, service, flow_run_id=flow_run_id)):
+def _close_sessions(
+    client: SyncPrefectClient, service: RuntimeService, flow_run_ids: list[UUID], logger: Logger
+) -> None:
+    """Close the sessions that the flow runs have left open: they cost until their time to live is over."""
+    for card in list(open_sessions(client, service, flow_run_ids=flow_run_ids)):
         session_id = record_of(card).get("session_id", "?")
         try:
             close_left(client, service, card)

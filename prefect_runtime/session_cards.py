@@ -175,12 +175,12 @@ def _markdown(fields: dict[str, str]) -> str:
 
 
 def open_sessions(
-    prefect: SyncPrefectClient, service: RuntimeService, *, flow_run_id: UUID | None = None
+    prefect: SyncPrefectClient, service: RuntimeService, *, flow_run_ids: list[UUID] | None = None
 ) -> Iterator[Artifact]:
-    """Give the cards of an account's sessions that are not closed, of one flow run or of all."""
+    """Give the cards of an account's sessions that are not closed, of some flow runs or of all."""
     wanted = ArtifactFilter(
         key=ArtifactFilterKey(like_=f"{SESSION_PREFIX}%"),
-        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]) if flow_run_id else None,
+        flow_run_id=ArtifactFilterFlowRunId(any_=flow_run_ids) if flow_run_ids else None,
     )
     offset = 0
     while page := prefect.read_artifacts(artifact_filter=wanted, limit=200, offset=offset):

@@ -194,3 +194,30 @@ def test_the_hook_of_a_cancelled_flow_run_closes_the_session_that_it_has_left_op
     with get_client(sync_client=True) as client:
         cancel_jobs(sample, client.read_flow_run(run_id(state)), state)
     assert service.client.session(session_id)["accepting_jobs"] is False
+
+
+@pytest.mark.pr
+@pytest.mark.parametrize("whose", ["the flow's hook", "the subflow's own"])
+def test_the_hook_closes_the_session_that_a_subflow_has_left_open(
+    whose: str, bell: QuantumCircuit, service: RuntimeService
+) -> None:
+    left_open: list[Any] = []
+    subflows: list[Any] = []
+
+    @flow
+    def child() -> str:
+        left_open.append(runtime_session("local", backend="aer_simulator", max_ttl=120))
+        session = left_open[-1].__enter__()
+        run_sampler("local", [bell], shots=10, session_id=session.session_id, backend=session.backend)
+        return str(session.session_id)
+
+    @flow
+    def parent() -> str:
+        subflows.append(child(return_state=True))
+        return str(subflows[0].result())
+
+    state = parent(return_state=True)
+    of, ended = (parent, state) if whose == "the flow's hook" else (child, subflows[0])
+    with get_client(sync_client=True) as client:
+        cancel_jobs(of, client.read_flow_run(run_id(ended)), ended)
+    assert service.client.session(state.result())["accepting_jobs"] is False
