@@ -53,6 +53,19 @@ class Recent(Generic[V]):
         with self._lock:
             self._put(name, value)
 
+    def add(self, name: str, value: V) -> bool:
+        """Keep an entry unless there is one; True if it was kept."""
+        with self._lock:
+            if name in self._entries:
+                return False
+            self._put(name, value)
+            return True
+
+    def remove(self, name: str) -> None:
+        """Forget an entry, if there is one."""
+        with self._lock:
+            self._entries.pop(name, None)
+
     def get_or_make(self, name: str, make: Callable[[], V]) -> V:
         """Return an entry, made if there is none."""
         with self._lock:
@@ -111,6 +124,7 @@ class Memory:
         self.writer = _of(entries, "writer", CardWriter)
         self._cards = _of(entries, "cards", _Cards)
         self._numbers = _of(entries, "numbers", _Numbers)
+        self._reserved = _of(entries, "reserved", _Reserved)
         self._jobs = _of(entries, "jobs", _Jobs)
         self._relays = _of(entries, "relays", _Relays)
 
@@ -139,6 +153,14 @@ class Memory:
         if number == self.first_free(chain, first_key):
             self._numbers.put(f"{chain} {first_key}", number + 1)
 
+    def reserve(self, claim: str, key: str) -> bool:
+        """True for the first who asks: several threads or coroutines of a process may have one claim."""
+        return self._reserved.add(f"{claim} {key}", True)
+
+    def release(self, claim: str, key: str) -> None:
+        """Let somebody else have what was reserved."""
+        self._reserved.remove(f"{claim} {key}")
+
 
 class _Cards(Recent[Known]):
     def __init__(self) -> None:
@@ -149,6 +171,11 @@ class _Numbers(Recent[int]):
     def __init__(self) -> None:
         # An execution's number is older than those of its task runs, and must be forgotten before them: a task that is
         # tried again then begins at the first number, and finds its own.
+        super().__init__(MOST_CARDS, by_use=False)
+
+
+class _Reserved(Recent[bool]):
+    def __init__(self) -> None:
         super().__init__(MOST_CARDS, by_use=False)
 
 

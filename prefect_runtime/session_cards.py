@@ -22,6 +22,7 @@ from prefect_runtime.client import RuntimeService
 from prefect_runtime.client.sessions import MODES, Mode, SessionDocument, open_session, unknown
 from prefect_runtime.client.submission import now
 from prefect_runtime.execution import Execution
+from prefect_runtime.memory import Memory
 from prefect_runtime.pins import Pin, as_table, moment, pin_key
 from prefect_runtime.wire.errors import QiskitRuntimeError, SessionNotFoundError, SessionUnknownError
 from prefect_runtime.wire.fields import parse_time
@@ -41,36 +42,58 @@ def account_of(service: RuntimeService) -> str:
 
 @contextlib.contextmanager
 def taken_pin(
-    client: SyncPrefectClient, execution: Execution, key_of: Callable[[int], str], first: int
-) -> Iterator[tuple[Pin, int]]:
-    """Give the first card that no other task of this execution has, and its number; nobody else is given it meanwhile.
+    client: SyncPrefectClient, execution: Execution, key_of: Callable[[int], str], memory: Memory
+) -> Iterator[Pin]:
+    """Give the first card that nobody else in this execution has; nobody else is given it meanwhile.
 
-    A task that shared another's session would lose it as soon as that one has left it.
+    Who shared another's session would lose it as soon as that one has left it. Several of the same kind, one after the
+    other, are several sessions; but where the body raises, the next who asks is given the same card.
 
     Args:
         client: Prefect's API.
         execution: Where we are.
         key_of: Gives the key of the card with a number.
-        first: The number to begin with.
+        memory: What this process knows of the numbers that are taken.
     """
-    number = first
-    while True:
-        claims = Claims(execution)
-        rival = claims.take(client, key_of(number))
-        if rival is None:
-            pin = Pin(client, execution, key_of(number))
-            if not pin.fields.get("claim") or execution.is_mine_or_free(pin.fields["claim"]):
-                break
-            remove_claims(client, claims.held)
-        if rival != "":  # else it was let go of just now
-            number += 1
+    number = memory.first_free(execution.chain, key_of(0))
+    while (taken := _take(client, execution, key_of(number), memory)) is None:
+        number += 1
+    pin, claims = taken
     try:
-        yield pin, number
+        yield pin
+        memory.took(execution.chain, key_of(0), number)
+    except BaseException:
+        memory.release(execution.claim, pin.key)
+        raise
     finally:
         try:
             remove_claims(client, claims.held)
         except Exception as error:  # noqa: BLE001 - Prefect's API; the card speaks, and `reap` removes it
             _log.warning("session card %s: its claim could not be removed (%s)", pin.key, type(error).__name__)
+
+
+def _take(client: SyncPrefectClient, execution: Execution, key: str, memory: Memory) -> tuple[Pin, Claims] | None:
+    """Return a card, claimed, if nobody else has it.
+
+    A claim tells tasks from one another. The body of a flow, or of a task, may ask in several threads or coroutines.
+    """
+    if not memory.reserve(execution.claim, key):
+        return None
+    taken = None
+    try:
+        claims = Claims(execution)
+        while (rival := claims.take(client, key)) is not None:
+            if rival:
+                return None
+        pin = Pin(client, execution, key)
+        if not pin.fields.get("claim") or execution.is_mine_or_free(pin.fields["claim"]):
+            taken = pin, claims
+        else:
+            remove_claims(client, claims.held)
+        return taken
+    finally:
+        if taken is None:
+            memory.release(execution.claim, key)
 
 
 def open_or_find(
@@ -140,7 +163,8 @@ def _known(service: RuntimeService, fields: dict[str, str]) -> SessionDocument |
         raise unknown(
             fields.get("mode", ""),
             ttl,
-            f"That was in an earlier execution of this flow run; it is over at {over:%F %T} UTC at the latest.",
+            "That was in an earlier execution of this flow run, or earlier in this one; it is over at "
+            f"{over:%F %T} UTC at the latest.",
         )
     try:
         document = SessionDocument.parse(service.client.session(fields["session_id"]))

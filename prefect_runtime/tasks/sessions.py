@@ -49,8 +49,8 @@ def runtime_session(
     """Open a session for the time of a ``with``; leaving it closes it, and jobs in its queue still run.
 
     In a flow run it is on a card: a flow run that died in it finds it again when it is executed again, and `prefect-
-    runtime reap` closes what was left open. Tasks that ask for equal ones have one each. A session bills from its first
-    job until it is closed.
+    runtime reap` closes what was left open. Tasks that ask for equal ones have one each, and so have threads and
+    coroutines. A session bills from its first job until it is closed.
 
     Args:
         credentials: A block, or the name of a saved one; "local" is the embedded runtime.
@@ -106,13 +106,8 @@ def _open(
             name = service.backend_name(backend)
             return None, open_session(service.client, mode=mode, backend=name, max_ttl=max_ttl), name
         asked = backend if backend is None or isinstance(backend, str) else list(backend)
-        question = (execution.scope, account_of(service), mode, asked, max_ttl)
-        # Several of the same kind in one execution, one after the other, are several sessions.
-        memory = Memory(service.memory)
-        first = memory.first_free(execution.chain, pin_key(SESSION_PREFIX, *question))
-        key_of = functools.partial(pin_key, SESSION_PREFIX, *question)
-        with taken_pin(client, execution, key_of, first) as (pin, number):
-            memory.took(execution.chain, pin_key(SESSION_PREFIX, *question), number)
+        key_of = functools.partial(pin_key, SESSION_PREFIX, execution.scope, account_of(service), mode, asked, max_ttl)
+        with taken_pin(client, execution, key_of, Memory(service.memory)) as pin:
             name = pin.fields.get("backend") or service.backend_name(backend)
             document, was_there = open_or_find(
                 service, pin, mode=mode, backend=name, max_ttl=max_ttl, execution=execution

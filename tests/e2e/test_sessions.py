@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from pathlib import Path
@@ -22,9 +23,12 @@ from prefect_runtime import (
     run_sampler,
     runtime_batch,
     runtime_session,
+    session_cards,
 )
 from prefect_runtime.cli.reap import reap
 from prefect_runtime.client import RuntimeService
+from prefect_runtime.tasks import sessions
+from prefect_runtime.wire.errors import SessionUnknownError
 
 from .support import claims, execute_again, run_async, run_id
 
@@ -131,6 +135,70 @@ def test_a_session_of_a_task_is_found_again_by_that_task(service: RuntimeService
     assert claims(run_id(state)) == []
     for session_id in seen[0]:
         service.client.close_session(session_id)
+
+
+@pytest.mark.pr
+def test_equal_sessions_of_coroutines_are_one_for_each_also_when_the_flow_run_is_executed_again(
+    service: RuntimeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+    taken_pin = sessions.taken_pin
+
+    def taken_at_once(*args: Any) -> Any:
+        together.wait(30)
+        return taken_pin(*args)
+
+    monkeypatch.setattr(sessions, "taken_pin", taken_at_once)
+    left_open: list[Any] = []
+    seen: list[set[str]] = []
+
+    def enter() -> str:
+        left_open.append(runtime_session("local", backend="aer_simulator", max_ttl=120))
+        return str(left_open[-1].__enter__().session_id)
+
+    async def measure() -> str:
+        return await asyncio.to_thread(enter)
+
+    @flow
+    async def sample() -> None:
+        seen.append(set(await asyncio.gather(measure(), measure())))
+        raise DiedError
+
+    state = run_async(sample(return_state=True))
+    again: Any = execute_again(sample, run_id(state))  # of an async flow: a coroutine
+    assert run_async(again).is_failed()
+    for session_id in seen[0]:
+        service.client.close_session(session_id)
+    assert len(seen[0]) == 2
+    assert seen[1] == seen[0]
+    assert claims(run_id(state)) == []
+
+
+@pytest.mark.pr
+def test_a_session_whose_answer_was_lost_is_not_asked_for_again_by_a_retry_of_its_task(
+    service: RuntimeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def lost(*_: Any, **__: Any) -> Any:
+        asked.append("for a session")
+        raise SessionUnknownError("The answer was lost.")
+
+    monkeypatch.setattr(session_cards, "open_session", lost)
+
+    @task(retries=1)
+    def measure() -> None:
+        with runtime_session("local", backend="aer_simulator", max_ttl=120):
+            raise AssertionError("there is none")
+
+    @flow
+    def sample() -> None:
+        measure()
+
+    state = sample(return_state=True)
+    with pytest.raises(SessionUnknownError, match="or earlier in this one"):
+        state.result()
+    assert len(asked) == 1
 
 
 @pytest.mark.pr

@@ -27,6 +27,7 @@ def test_days_of_jobs_without_cards_take_bounded_room() -> None:
     assert {name: len(kept) for name, kept in entries.items() if isinstance(kept, Recent)} == {
         "cards": 0,
         "numbers": 0,
+        "reserved": 0,
         "jobs": memory.MOST_JOBS,
         "relays": memory.MOST_JOBS,
     }
