@@ -179,7 +179,8 @@ def _suspend(suspension: Suspension) -> None:
         logger.info("Job %s: waited for here; only a flow run of a deployment can be suspended", suspension.job_id)
         return
     logger.info("Job %s: not final yet; this flow run is suspended until it is", suspension.job_id)
-    suspend_flow_run(key=suspension.key)
+    at_once: Any = {"_sync": True}  # in an async flow it would give a coroutine, and suspend nothing
+    suspend_flow_run(key=suspension.key, **at_once)
 
 
 @flow(name="Watch runtime jobs", flow_run_name="watch-jobs-{credentials}")

@@ -14,6 +14,9 @@ LEAST_SECONDS_BETWEEN_UPDATES = 1.0
 _PARTS = (("iteration", "iterations"), ("iteration", "total"), ("step", "steps"), ("step", "total"))
 """Members of an interim result that say how far a program is, as programs of the field call them."""
 
+_AT_ONCE: Any = {"_sync": True}
+"""For Prefect's decorator: in the body of an async flow, and beside its loop, it would give a coroutine."""
+
 
 class Progress:
     """Shows how far something is, at most once a second, and the last of it in any case. Use it as a context manager.
@@ -50,10 +53,10 @@ class Progress:
         self._last = time.monotonic()
         with contextlib.suppress(Exception):
             if self._artifact is None:
-                made = create_progress_artifact(percent, description=words)
+                made = create_progress_artifact(percent, description=words, **_AT_ONCE)
                 self._artifact = made if isinstance(made, UUID) else None
             else:
-                update_progress_artifact(self._artifact, percent, description=words)
+                update_progress_artifact(self._artifact, percent, description=words, **_AT_ONCE)
 
 
 def percent_of(interim: Any) -> float | None:

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
 from pydantic import SecretStr
 from qiskit import QuantumCircuit
 
@@ -30,8 +33,11 @@ from prefect_runtime import (
     astream_results,
     await_for_final_state,
     await_for_jobs,
+    iter_results,
+    plots,
 )
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.deferral import run_deferred
 from prefect_runtime.local.platform import instance_crn
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import RuntimeJobFailureError
@@ -40,6 +46,13 @@ from .proxy import Proxy
 from .support import PUBLISHES, artifacts, cards, eventually, execute_again, jobs_of, run_async, run_id, task_runs
 
 Upload = Callable[..., str]
+
+COUNTS = '''
+def main(backend, user_messenger, **kwargs):
+    """Say three times how far it is."""
+    for number in range(1, 4):
+        user_messenger.publish({"iteration": number, "total": 3})
+'''
 
 SYNC_TASKS = [name for name in prefect_runtime.__all__ if isinstance(getattr(prefect_runtime, name), Task)]
 
@@ -93,6 +106,52 @@ def test_one_job_from_end_to_end_and_once_more(bell: QuantumCircuit, upload: Upl
     again: Any = execute_again(sample, run_id(state))  # of an async flow: a coroutine
     assert run_async(again).result() == state.result()
     assert jobs_of(service, run_id(state)) == jobs
+
+
+@pytest.mark.parametrize("how", ["beside the loop", "in it"])
+def test_the_body_of_an_async_flow_shows_progress_and_pictures_too(how: str, upload: Upload) -> None:
+    program = upload(COUNTS)
+
+    @flow
+    async def watches() -> None:
+        job_id = await arun_program("local", program, {})
+        with plots.Picture("of-an-async-flow", "How far it is") as picture:
+            if how == "beside the loop":
+                interim = [item async for item in aiter_results("local", job_id, timeout=30)]
+            else:
+                interim = list(iter_results("local", job_id, timeout=30))
+            assert len(interim) == 3
+            picture.draw(lambda: plots.axes("How far it is")[0])
+
+    state = run_async(watches(return_state=True))
+    assert state.is_completed()
+    shown = {one.type: one.data for one in artifacts(run_id(state)) if one.type in ("progress", "image")}
+    assert shown["progress"] == 100.0
+    assert str(shown["image"]).startswith("data:image/png")
+
+
+@pytest.mark.pr
+def test_an_async_flow_is_suspended_while_its_job_is_not_final(upload: Upload, service: RuntimeService) -> None:
+    program = upload(PUBLISHES)
+
+    @flow
+    async def waits() -> Any:
+        return run_deferred("local", program, {"count": 3, "pause": 0.5}, suspend_after=0.1)
+
+    with get_client(sync_client=True) as client:
+        deployment_id = client.create_deployment(client.create_flow(waits), "suspended-async")
+        flow_run = client.create_flow_run_from_deployment(deployment_id)
+        first: Any = run_flow(waits, flow_run=flow_run, return_type="state")
+        with pytest.raises(Pause):
+            run_async(first)
+        (job_id,) = jobs_of(service, flow_run.id)
+        assert client.read_flow_run(flow_run.id).state_name == "Suspended"
+        service.wait([job_id], timeout=20)
+        client.resume_flow_run(flow_run.id)
+        flow_run = client.read_flow_run(flow_run.id)
+    second: Any = run_flow(waits, flow_run=flow_run, return_type="state")
+    assert run_async(second).result()["count"] == 3
+    assert jobs_of(service, flow_run.id) == [job_id]
 
 
 def test_a_job_that_fails_is_an_error_where_it_is_awaited(upload: Upload) -> None:
