@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_runtime.cli.output import add_rows, plain, table
-from prefect_runtime.client.duplicates import FINGERPRINT_TAG_PREFIX
+from prefect_runtime.client.request import FINGERPRINT_TAG_PREFIX
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ProtocolError
 from prefect_runtime.wire.fields import parse_time

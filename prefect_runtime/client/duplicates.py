@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prefect_runtime.client.request import Card, Journal
+from prefect_runtime.client.request import FINGERPRINT_TAG_PREFIX, Card, Journal
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.wire.errors import QiskitRuntimeError
 from prefect_runtime.wire.logs import get_logger
@@ -15,7 +15,6 @@ from prefect_runtime.wire.models import JobDocument, JobStatus
 
 _log = get_logger(__name__)
 
-FINGERPRINT_TAG_PREFIX = "prt-fp-"
 PAGE, MAX_PAGES = 200, 50
 
 

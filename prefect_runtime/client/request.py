@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.models import KEY_PREFIX
 
+FINGERPRINT_TAG_PREFIX = "prt-fp-"
 MAX_USER_TAGS, MAX_TAG_LENGTH = 4, 86  # a job has eight (IBM's REST API 0.45.3), four of them ours
 _LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
@@ -191,10 +193,13 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """Return a caller's own tags.
 
     Raises:
-        ConfigurationError: Too many, or too long.
+        ConfigurationError: Too many, or too long, or one that tells which request a job is of.
     """
     if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigurationError("tags: must be a list of texts.")
+    # Of two jobs with one key one is a duplicate, and is cancelled: copied from a job, they would give it away.
+    if reserved := [tag for tag in tags if tag.startswith((KEY_PREFIX, FINGERPRINT_TAG_PREFIX))]:
+        raise ConfigurationError(f"tags: {reserved[0]!r:.60} is the mark of another job's request; leave it out.")
     if len(tags) > MAX_USER_TAGS or any(not 0 < len(tag) <= MAX_TAG_LENGTH for tag in tags):
         raise ConfigurationError(f"tags: at most {MAX_USER_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters.")
     return tuple(tags)

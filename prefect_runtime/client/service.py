@@ -153,7 +153,7 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             image: Runtime image, where the server has several.
             backend: A name, names in order of preference, or "least_busy"; the service's own if None.
             log_level: What the program logs: critical, error, warning, info, debug.
-            tags: Up to four tags of up to 86 characters.
+            tags: Up to four tags of up to 86 characters; ``prt1-…`` and ``prt-fp-…`` are ours.
             session_id: Session to run in.
             max_execution_time: The longest it may run, in seconds; then the server ends it.
             private: The server shows no inputs, and the result once.
