@@ -15,7 +15,12 @@ from prefect_runtime.client.interrupt import pause_for
 from prefect_runtime.client.request import Card, Journal, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.wire.errors import IdempotencyConflictError, QiskitRuntimeError, SubmissionUnknownError
+from prefect_runtime.wire.errors import (
+    IdempotencyConflictError,
+    QiskitRuntimeError,
+    RuntimeJobNotFound,
+    SubmissionUnknownError,
+)
 from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import JobDocument
@@ -26,6 +31,7 @@ POST_TIMES = 2.0  # a job request may take so many times as long as another requ
 LOOK_UP_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between look-ups of an ambiguous job; the last one repeats
 LOOK_UPS_AT_LEAST = 10  # within the settling time: a short one is not over before the first pause
 CLEAN_LOOK_UPS = 3  # empty answers, spread over the settling time, that prove a job absent
+GONE_PAUSE = 0.5  # seconds
 SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
 """How long after the request a job may still turn up in the server's list. No promise of IBM's is known: measured
 values of gateways' buffering and list lag stay below 300 s; the embedded runtime lists what it has."""
@@ -51,7 +57,27 @@ class Settling:
 
     def look(self, card: Card, *, first_use: bool) -> JobDocument | None:
         """Return the job of a request that was sent, or named, before; None if it has none."""
-        return self._look_once(card) if first_use else self.settle(card, self._seconds_since(card))
+        if not first_use:
+            return self.settle(card, self._seconds_since(card))
+        return self._look_once(card) or self._made_here(card)
+
+    def _made_here(self, card: Card) -> JobDocument | None:
+        """Return the job that this process knows of under the card's key: the server's list may be behind.
+
+        Raises:
+            IdempotencyConflictError: It is another request's.
+        """
+        known = self._client.names.job_of(card.key)
+        if known is None:
+            return None
+        fingerprint, job_id = known
+        try:
+            job = check_there(self._client, job_id)
+        except RuntimeJobNotFound:  # deleted since, as the list says
+            return None
+        if fingerprint != card.fingerprint:
+            raise conflict(card, job_id)
+        return job
 
     def settle(self, card: Card, age: float) -> JobDocument | None:
         """Look for an ambiguous job until it turns up or its absence is proved (None).
@@ -135,6 +161,15 @@ class Settling:
         if matches and not own:
             raise conflict(card, matches[0].id)
         return settle_duplicates(self._client, self._journal, card, own) if own else None
+
+
+def check_there(client: RuntimeClient, job_id: str) -> JobDocument:
+    """Return a job that is known; that it is gone is believed when it is said twice."""
+    try:
+        return client.job(job_id)
+    except RuntimeJobNotFound:
+        client.clock.sleep(GONE_PAUSE)
+        return client.job(job_id)
 
 
 def conflict(card: Card, job_id: str) -> IdempotencyConflictError:

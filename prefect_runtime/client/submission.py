@@ -7,6 +7,7 @@ look the card up; write the intent; POST once; what is ambiguous is looked up, n
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from prefect_runtime.client.interrupt import pause_for
 from prefect_runtime.client.request import Card, Journal, Prepared, Request
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, RetryPolicy
-from prefect_runtime.client.settling import POST_TIMES, SETTLE_SECONDS, Settling, conflict
+from prefect_runtime.client.settling import POST_TIMES, SETTLE_SECONDS, Settling, check_there, conflict
 from prefect_runtime.wire.errors import (
     AnswerLostError,
     ConnectFailedError,
@@ -29,7 +30,6 @@ from prefect_runtime.wire.errors import (
     ProtocolError,
     QiskitRuntimeError,
     RateLimitedError,
-    RuntimeJobNotFound,
     ServerError,
     SubmissionUnknownError,
 )
@@ -43,7 +43,6 @@ T = TypeVar("T")
 RUN_TAG_PREFIX = "prt-run-"
 UPLOAD_BYTES_PER_SECOND = 500_000  # a slow line; adds to the time a large request may take
 RATE_LIMIT_TIMES = 120.0  # so many times as long as a request may take, a job waits for its turn at one that says 429
-GONE_PAUSE = 0.5  # seconds
 MAX_POSTS = 3  # the first, and two after an absence was proved
 
 
@@ -78,25 +77,14 @@ def submit(
     card = journal.look_up(_blank_cards(request, client.credentials, journal), explicit=explicit)
     if card.job_id:
         _log.info("job %s: found on its card, nothing is sent", card.job_id)
-        _check_there(client, card.job_id)  # 404: an error, not a reason to start again
+        check_there(client, card.job_id)  # 404: an error, not a reason to start again
         return card
     settling = Settling(request, client, journal, settle)
     submission = _Submission(request, client, journal, settling, jobs_per_minute)
-    first_use = not card.intended_at
-    if explicit or not first_use:
-        found = submission.or_abandon(partial(settling.look, card, first_use=first_use))
-        if found is not None:
-            return submission.attach(card, found)
-    return submission.create(card, submission.or_abandon(prepare))
-
-
-def _check_there(client: RuntimeClient, job_id: str) -> None:
-    """Ask for a job that is known; that it is gone is believed when it is said twice."""
-    try:
-        client.job(job_id)
-    except RuntimeJobNotFound:
-        client.clock.sleep(GONE_PAUSE)
-        client.job(job_id)
+    with contextlib.ExitStack() as held:
+        if explicit:
+            submission.or_abandon(lambda: held.enter_context(client.names.turn(card.key)))
+        return submission.find_or_create(card, prepare)
 
 
 def _blank_cards(request: Request, credentials: Credentials, journal: Journal) -> Callable[[int, int], Card]:
@@ -162,6 +150,15 @@ class _Submission:
         self._journal = journal
         self._settling = settling
         self._per_minute = per_minute
+
+    def find_or_create(self, card: Card, prepare: Callable[[], Prepared]) -> Card:
+        """Return the card with the job that the request has already, or with a new one."""
+        first_use = not card.intended_at
+        if self._request.idempotency_key is not None or not first_use:
+            found = self.or_abandon(partial(self._settling.look, card, first_use=first_use))
+            if found is not None:
+                return self.attach(card, found)
+        return self.create(card, self.or_abandon(prepare))
 
     def create(self, card: Card, prepared: Prepared) -> Card:
         """Write the intent, send the request, and find out what became of it."""
@@ -286,6 +283,8 @@ class _Submission:
     def _acknowledge(self, card: Card, job_id: str) -> Card:
         _log.info("job %s: %s, request %s", job_id, "attached" if card.attached else "submitted", card.key)
         known = replace(card, job_id=job_id, acknowledged_at=now())
+        if self._request.idempotency_key is not None:
+            self._client.names.remember(card.key, card.fingerprint, job_id)
         self._journal.acknowledge(known)
         return known
 

@@ -1,0 +1,82 @@
+"""Requests under an idempotency key, in one process: everybody who asks gets the same job, however close together."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from test_submission import CLASSIC, REQUEST, Server, send
+
+from prefect_runtime.client.interrupt import Interrupt
+from prefect_runtime.client.request import NoJournal
+from prefect_runtime.wire.errors import IdempotencyConflictError, WaitInterruptedError
+
+if TYPE_CHECKING:
+    from conftest import FakeClock
+
+NAMED = replace(REQUEST, idempotency_key="calibration-1")
+OTHER = replace(NAMED, inputs={"pubs": [2]})
+
+
+class SlowServer(Server):
+    """Takes five seconds for a job request."""
+
+    def run_job(self, request: dict[str, Any], params: str, **options: Any) -> str:
+        self.clock.sleep(5.0)
+        return super().run_job(request, params, **options)
+
+
+def test_threads_that_ask_for_the_same_at_the_same_moment_get_one_job(clock: FakeClock) -> None:
+    server, jobs = SlowServer(clock), list[str]()
+    threads = [threading.Thread(target=lambda: jobs.append(send(server, NAMED, NoJournal()))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    clock.join(threads)
+    assert jobs == ["j1"] * 4
+    assert len(server.posts) == 1
+
+
+def test_who_is_gone_while_another_asks_for_the_same_sends_nothing(clock: FakeClock) -> None:
+    server, interrupt, said = SlowServer(clock), Interrupt(), list[str]()
+
+    def ask() -> None:
+        with interrupt.around(), pytest.raises(WaitInterruptedError) as caught:
+            send(server, NAMED, NoJournal())
+        said.append(str(caught.value))
+
+    with server.names.turn(key_of_named(clock)):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        clock.sleep(1.0)
+        interrupt.set("its flow run was cancelled")
+        clock.join([thread])
+    assert said == ["Nothing was sent while another thread asked for the same, its flow run was cancelled."]
+    assert server.posts == []
+
+
+def key_of_named(clock: FakeClock) -> str:
+    elsewhere = Server(clock)
+    send(elsewhere, NAMED, NoJournal())
+    return str(elsewhere.posts[0]["tags"][0])
+
+
+@pytest.mark.parametrize("keeps_tags", [True, False])
+def test_a_list_that_is_behind_makes_no_second_job(keeps_tags: bool, clock: FakeClock) -> None:
+    server = Server(clock, CLASSIC)
+    server.lists_after = 60.0
+    assert send(server, NAMED, NoJournal()) == "j1"
+    if not keeps_tags:
+        server.found[0]["tags"] = []
+    assert send(server, NAMED, NoJournal()) == "j1"
+    with pytest.raises(IdempotencyConflictError):
+        send(server, OTHER, NoJournal())
+    assert len(server.posts) == 1
+
+
+def test_a_job_that_was_deleted_since_is_made_again(clock: FakeClock) -> None:
+    server = Server(clock)
+    send(server, NAMED, NoJournal())
+    server.found.clear()
+    assert send(server, NAMED, NoJournal()) == "j2"
