@@ -1,7 +1,8 @@
 """Requests that a caller has named: one at a time in this process, and which jobs they have got. For submission.
 
 Whoever asks under a name looks first whether the server has its job. Two threads that look at the same moment would
-both find none, and so would the second of two calls where the server's list is a little behind.
+both find none, and so would the second of two calls where the server's list is a little behind, or where the answer to
+the first was lost.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from prefect_runtime.client.interrupt import pause_for
+from prefect_runtime.client.request import Card
 from prefect_runtime.client.retry import Clock
 
 TURN_PAUSE = 0.1  # seconds
-MOST_REMEMBERED = 1000  # jobs; after so many others, the server's list has it
+MOST_REMEMBERED = 1000  # requests; after so many others, the server's list has it
 
 
 class Names:
@@ -29,7 +31,7 @@ class Names:
         self._clock = clock
         self._lock = threading.Lock()  # guards all below
         self._at_work: set[str] = set()
-        self._jobs: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._cards: OrderedDict[str, Card] = OrderedDict()
 
     @contextlib.contextmanager
     def turn(self, key: str) -> Iterator[None]:
@@ -53,15 +55,20 @@ class Names:
             self._at_work.add(key)
             return True
 
-    def remember(self, key: str, fingerprint: str, job_id: str) -> None:
-        """Remember which job a request has got."""
+    def remember(self, card: Card) -> None:
+        """Remember that a request is about to be sent, or which job it has got."""
         with self._lock:
-            self._jobs[key] = (fingerprint, job_id)
-            self._jobs.move_to_end(key)
-            if len(self._jobs) > MOST_REMEMBERED:
-                self._jobs.popitem(last=False)
+            self._cards[card.key] = card
+            self._cards.move_to_end(card.key)
+            if len(self._cards) > MOST_REMEMBERED:
+                self._cards.popitem(last=False)
 
-    def job_of(self, key: str) -> tuple[str, str] | None:
-        """Return the fingerprint of the request that has got a job under a key here, and the job's id."""
+    def forget(self, key: str) -> None:
+        """Forget a request that was provably not taken."""
         with self._lock:
-            return self._jobs.get(key)
+            self._cards.pop(key, None)
+
+    def known(self, key: str) -> Card | None:
+        """Return the card of the request that was sent under a key here; without a job if its answer was lost."""
+        with self._lock:
+            return self._cards.get(key)

@@ -36,7 +36,9 @@ SETTLE_SECONDS = {"local": 0.0, "classic": 300.0, "ibm_quantum_platform": 300.0}
 """How long after the request a job may still turn up in the server's list. No promise of IBM's is known: measured
 values of gateways' buffering and list lag stay below 300 s; the embedded runtime lists what it has."""
 
-_STOPPED = "Request {}: its job is no longer looked for (run the same request again to look for it)"
+_STOPPED = "Request {}: its job is no longer looked for ({})"
+_LOOKS_AGAIN = "run the same request again to look for it again, or look for a job with this tag"
+_IS_ANOTHER = "look for a job with this tag before you run it again: without an idempotency_key that is another request"
 
 
 class Settling:
@@ -67,16 +69,15 @@ class Settling:
         Raises:
             IdempotencyConflictError: It is another request's.
         """
-        known = self._client.names.job_of(card.key)
-        if known is None:
+        known = self._client.names.known(card.key)
+        if known is None or not known.job_id:
             return None
-        fingerprint, job_id = known
         try:
-            job = check_there(self._client, job_id)
+            job = check_there(self._client, known.job_id)
         except RuntimeJobNotFound:  # deleted since, as the list says
             return None
-        if fingerprint != card.fingerprint:
-            raise conflict(card, job_id)
+        if known.fingerprint != card.fingerprint:
+            raise conflict(card, known.job_id)
         return job
 
     def settle(self, card: Card, age: float) -> JobDocument | None:
@@ -114,7 +115,7 @@ class Settling:
             if over and missing <= 0:
                 break
             seconds = pause if over else min(pause, deadline.remaining())
-            pause_for(self._client.clock, seconds, _STOPPED.format(card.key))
+            pause_for(self._client.clock, seconds, _STOPPED.format(card.key, self._advice))
         if another is not None:
             raise another
         if self._client.credentials.channel == "classic":
@@ -130,10 +131,22 @@ class Settling:
         """Leave the request to whoever asks for it next, and return the error that says so."""
         self._journal.give_up(card)
         return SubmissionUnknownError(
-            f"Request {card.key}: the answer was lost and it cannot be proved whether its job exists: {why}. "
-            "Run the same request again to look for it again, or look for a job with this tag.",
+            f"Request {card.key}: the answer was lost and it cannot be proved whether its job exists: {why}; "
+            f"{self._advice}.",
             key=card.key,
+            retryable=self._is_found_again,
         )
+
+    @property
+    def _is_found_again(self) -> bool:
+        """True if the same request has the same key when it is asked for again; else that would make a second job."""
+        request = self._request
+        named = request.idempotency_key is not None or self._journal.scope() is not None
+        return named and request.on_existing != "new"
+
+    @property
+    def _advice(self) -> str:
+        return _LOOKS_AGAIN if self._is_found_again else _IS_ANOTHER
 
     def _pauses(self) -> Iterator[float]:
         longest = self._seconds / LOOK_UPS_AT_LEAST

@@ -153,12 +153,21 @@ class _Submission:
 
     def find_or_create(self, card: Card, prepare: Callable[[], Prepared]) -> Card:
         """Return the card with the job that the request has already, or with a new one."""
+        explicit = self._request.idempotency_key is not None
+        card = self._sent_before(card)
         first_use = not card.intended_at
-        if self._request.idempotency_key is not None or not first_use:
+        if explicit or not first_use:
             found = self.or_abandon(partial(self._settling.look, card, first_use=first_use))
             if found is not None:
                 return self.attach(card, found)
         return self.create(card, self.or_abandon(prepare))
+
+    def _sent_before(self, card: Card) -> Card:
+        """Return the card as this process left it when it sent the same and did not learn what became of it."""
+        known = self._client.names.known(card.key)
+        if card.intended_at or known is None or known.job_id or known.fingerprint != card.fingerprint:
+            return card
+        return replace(card, intended_at=known.intended_at, posts=known.posts)
 
     def create(self, card: Card, prepared: Prepared) -> Card:
         """Write the intent, send the request, and find out what became of it."""
@@ -201,6 +210,7 @@ class _Submission:
     def _not_taken(self, card: Card) -> None:
         """Say that the request was provably refused; after others that were lost, the next who asks looks for those."""
         if card.posts == 1:
+            self._client.names.forget(card.key)
             self._journal.withdraw(card)
         else:
             self._journal.give_up(card)
@@ -245,6 +255,7 @@ class _Submission:
             if client.pace.turn(patience, per_minute=self._per_minute) > 0:
                 card = replace(card, intended_at=now())  # the settling time starts anew
                 self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))
+            self._remember(card)
             sent_at = client.clock.monotonic()
             try:
                 job_id = _UNREACHABLE.run(post, Deadline(client.request_timeout, client.clock), sleep=sleep)
@@ -283,10 +294,13 @@ class _Submission:
     def _acknowledge(self, card: Card, job_id: str) -> Card:
         _log.info("job %s: %s, request %s", job_id, "attached" if card.attached else "submitted", card.key)
         known = replace(card, job_id=job_id, acknowledged_at=now())
-        if self._request.idempotency_key is not None:
-            self._client.names.remember(card.key, card.fingerprint, job_id)
+        self._remember(known)
         self._journal.acknowledge(known)
         return known
+
+    def _remember(self, card: Card) -> None:
+        if self._request.idempotency_key is not None:
+            self._client.names.remember(card)
 
 
 # No connection proves that nothing was taken; of all other errors only 429 does.

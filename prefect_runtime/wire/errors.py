@@ -245,6 +245,8 @@ class ServerError(ApiError):
 class SubmissionUnknownError(QiskitRuntimeError):
     """Whether a job was created cannot be proved. Running the same request again looks again, and never posts blindly.
 
+    Where the same would be another request (no flow run and no `idempotency_key`), it is not `retryable`.
+
     Attributes:
         key: The request's key; it is one of the job's tags if there is a job.
     """

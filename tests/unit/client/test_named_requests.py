@@ -7,11 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_submission import CLASSIC, REQUEST, Server, send
+from test_submission import CLASSIC, LOST, REQUEST, Journal, Server, send
 
 from prefect_runtime.client.interrupt import Interrupt
-from prefect_runtime.client.request import NoJournal
-from prefect_runtime.wire.errors import IdempotencyConflictError, WaitInterruptedError
+from prefect_runtime.client.request import NoJournal, Request
+from prefect_runtime.wire.errors import (
+    IdempotencyConflictError,
+    InvalidInputError,
+    SubmissionUnknownError,
+    WaitInterruptedError,
+)
 
 if TYPE_CHECKING:
     from conftest import FakeClock
@@ -80,3 +85,38 @@ def test_a_job_that_was_deleted_since_is_made_again(clock: FakeClock) -> None:
     send(server, NAMED, NoJournal())
     server.found.clear()
     assert send(server, NAMED, NoJournal()) == "j2"
+
+
+def test_a_named_request_whose_answer_was_lost_is_looked_for_when_it_is_asked_for_again(clock: FakeClock) -> None:
+    server = Server(clock, CLASSIC)  # which may not keep tags
+    server.on_post, server.lists_after = [("taken", LOST)], 1_000.0
+    with pytest.raises(SubmissionUnknownError, match="run the same request again to look for it again") as caught:
+        send(server, NAMED, NoJournal())
+    assert caught.value.retryable
+    with pytest.raises(SubmissionUnknownError):
+        send(server, NAMED, NoJournal())
+    clock.advance(1_000.0)
+    assert send(server, NAMED, NoJournal()) == "j1"
+    assert len(server.posts) == 1
+
+
+def test_a_named_request_that_was_refused_is_free_at_once(clock: FakeClock) -> None:
+    server = Server(clock, CLASSIC)
+    server.on_post = [InvalidInputError("no")]
+    with pytest.raises(InvalidInputError):
+        send(server, NAMED, NoJournal())
+    assert send(server, NAMED, NoJournal()) == "j2"
+
+
+@pytest.mark.parametrize(
+    ("request_", "journal"), [(REQUEST, NoJournal()), (replace(REQUEST, on_existing="new"), Journal())]
+)
+def test_who_asks_for_something_without_a_name_is_not_told_to_ask_again_blindly(
+    request_: Request, journal: NoJournal, clock: FakeClock
+) -> None:
+    server = Server(clock, CLASSIC)
+    server.on_post, server.lists_after = [("taken", LOST)], 1_000.0
+    with pytest.raises(SubmissionUnknownError, match="before you run it again") as caught:
+        send(server, request_, journal)
+    assert not caught.value.retryable
+    assert str(server.posts[0]["tags"][0]) in str(caught.value)
