@@ -70,6 +70,7 @@ class InterimStream:
         self._replay = Replay([])  # of the last connection
         self._doubt: int | None = None  # how many results had come when some may have been missed for the first time
         self._times_gone: Counter[str] = Counter()  # 404s in a row, to each of our two questions
+        self._told_of_the_line = False
         self._socket: Socket | None = None
         self._cancelled = threading.Event()
         self._finished = threading.Event()
@@ -150,8 +151,9 @@ class InterimStream:
     def _read_to_the_end(self) -> None:
         """Read connection after connection until the job is final.
 
-        An idle connection that drops says nothing of the job, however often it happens while that queues; only a server
-        that refuses to open a stream, again and again, ends it.
+        An idle connection that drops says nothing of the job, however often it happens while that queues, nor does a
+        line that is down, however long; only a server that is there and refuses to open a stream, again and again, ends
+        it.
         """
         refusals = drops_at_the_end = 0
         while not self.cancelled:
@@ -161,10 +163,14 @@ class InterimStream:
                 self._raise_if_for_good(error, "stream")
                 refusals += 1
                 self._may_have_missed()
-                if (_may_say_not_running(error) or refusals > MAX_REFUSALS) and self._is_final():
+                document = self._look() if _may_say_not_running(error) or refusals > MAX_REFUSALS else None
+                if document is not None and document.is_final:
                     return self._conclude()
                 if refusals > MAX_REFUSALS:
-                    raise
+                    if document is not None:
+                        raise
+                    refusals = MAX_REFUSALS
+                    self._tell_of_the_line(error)
             else:
                 refusals = self._times_gone["stream"] = 0
                 code = self._drain(socket)
@@ -186,6 +192,14 @@ class InterimStream:
                     )
             self._cancelled.wait(min(8.0, 0.25 * 2**refusals))
         return None
+
+    def _tell_of_the_line(self, error: QiskitRuntimeError) -> None:
+        """Say once that the server is out of reach: whoever waits for a result does not hear of it otherwise."""
+        if not self._told_of_the_line:
+            _log.warning(
+                "job %s: the stream of interim results cannot be opened now, will try again: %s", self._job_id, error
+            )
+        self._told_of_the_line = True
 
     def _is_final(self) -> bool:
         document = self._look()

@@ -13,6 +13,7 @@ from prefect_runtime.client.replay import Replay
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock
 from prefect_runtime.wire.errors import (
     AuthenticationError,
+    ConnectFailedError,
     ProtocolError,
     RateLimitedError,
     RuntimeJobNotFound,
@@ -153,3 +154,14 @@ def no_reader_is_left() -> Iterator[None]:
         if thread.name.startswith("stream-"):
             thread.join(5)
             assert not thread.is_alive()
+
+
+def test_a_line_that_is_down_for_an_hour_ends_no_stream(caplog: pytest.LogCaptureFixture) -> None:
+    down: list[Exception] = [ConnectFailedError("no network")] * 450  # eight seconds each
+    server = Server(open=down, job=list(down))
+    assert Timed(server).texts() == ["1", "2", "3"]  # type: ignore[arg-type]
+    assert caplog.text.count("no network") == 1
+
+
+def test_a_server_that_is_there_and_refuses_the_stream_ends_it() -> None:
+    assert Timed(Server(open=[ConnectFailedError("no WebSockets here")] * 6)).texts() == ["ConnectFailedError"]  # type: ignore[arg-type]
