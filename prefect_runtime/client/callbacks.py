@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +35,11 @@ class Callbacks:
     def __init__(self, client: RuntimeClient, job_id: str) -> None:
         self._client = client
         self._job_id = job_id
+        self._start_afresh()
+        _all.add(self)
+
+    def _start_afresh(self) -> None:
+        """Have no stream: that of a parent process has its threads there, and nobody here would ever end it."""
         self._lock = threading.Lock()  # guards the one below
         self._stream: InterimStream | None = None
 
@@ -100,6 +107,18 @@ class Callbacks:
             stream = self._stream
         if stream is not None:
             stream.cancel()
+
+
+_all: weakref.WeakSet[Callbacks] = weakref.WeakSet()
+"""Those of this process, for the moment after a fork."""
+
+
+def _start_all_afresh() -> None:
+    for callbacks in list(_all):
+        callbacks._start_afresh()
+
+
+os.register_at_fork(after_in_child=_start_all_afresh)
 
 
 def _deliver(stream: InterimStream, job_id: str, callback: Callback, decoder: type[ResultDecoder]) -> None:

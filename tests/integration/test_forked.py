@@ -14,8 +14,10 @@ import pytest
 from canaries.values import ACCESS_TOKEN
 
 from prefect_runtime.client import Credentials, RuntimeClient
+from prefect_runtime.client.callbacks import Callbacks
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.wire import logs
+from prefect_runtime.wire.codec import ResultDecoder
 
 from .support import http_server, job_document
 
@@ -98,3 +100,23 @@ def test_a_child_does_not_watch_the_parents_jobs_nor_wait_for_its_locks() -> Non
 def test_a_child_that_is_forked_while_another_thread_hides_a_secret_can_hide_its_own() -> None:
     with logs._redaction._lock:  # as another thread may have it when somebody forks
         assert forked(lambda: bool(Credentials(channel="classic", url="http://127.0.0.1:1", token=ACCESS_TOKEN))) == 0
+
+
+def test_a_child_does_not_wait_for_the_parents_stream_and_may_have_its_own() -> None:
+    with http_server(Server()) as url:
+        client = RuntimeClient(Credentials(channel="classic", url=url, token=ACCESS_TOKEN))
+        callbacks = Callbacks(client, "queued")
+        callbacks.start(lambda *_: None, ResultDecoder)
+
+        def has_its_own() -> bool:
+            callbacks.wait(None)  # for nothing
+            callbacks.start(lambda *_: None, ResultDecoder)
+            callbacks.cancel()
+            return True
+
+        with callbacks._lock:  # as another thread may have it when somebody forks
+            assert forked(has_its_own) == 0
+        assert callbacks._stream is not None  # the parent's goes on
+        assert not callbacks._stream.finished
+        callbacks.cancel()
+        client.close()
