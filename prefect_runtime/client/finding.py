@@ -6,12 +6,13 @@ those behind them move up, past us. No runtime has pages that stay as they are; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect_runtime.client.endpoints.jobs import JobCalls
+from prefect_runtime.client.request import check_words, texts
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
 from prefect_runtime.wire.fields import parse_time
@@ -63,14 +64,13 @@ class JobFilter:
         Raises:
             ConfigurationError: Something that is no tag, time or status.
         """
-        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-            raise ConfigurationError("tags: must be a list of texts.")
+        check_words(program_id=program_id, backend=backend, session_id=session_id)
         run_tag = [f"{RUN_TAG_PREFIX}{flow_run_id}"] if flow_run_id else []
         statuses = _statuses(status)
         if pending is None and statuses and len({one.is_final for one in statuses}) == 1:
             pending = not next(iter(statuses)).is_final  # what the server can leave out, it need not send
         return cls(
-            tags=(*tags, *run_tag),
+            tags=(*texts("tags", tags), *run_tag),
             pending=pending,
             program_id=program_id,
             backend=backend,
@@ -115,10 +115,12 @@ def find(client: JobCalls, wanted: JobFilter, *, limit: int | None = None, skip:
         skip: How many of the server's to leave out at the start.
 
     Raises:
-        ConfigurationError: A limit that is none.
+        ConfigurationError: A limit, or a number to skip, that is none.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+    if limit is not None and not _is_count(limit):
         raise ConfigurationError(f"limit: must be a whole number, 0 or more, or None; got {limit!r}.")
+    if not _is_count(skip):
+        raise ConfigurationError(f"skip: must be a whole number, 0 or more; got {skip!r}.")
     seen: set[str] = set()
     given, offset = 0, skip
     while limit is None or given < limit:
@@ -146,6 +148,10 @@ def find(client: JobCalls, wanted: JobFilter, *, limit: int | None = None, skip:
         offset += len(page)
         if len(page) < size or not new:  # the last; or from a server that knows no pages
             return
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def find_summary(job: JobDocument) -> dict[str, Any]:
@@ -180,6 +186,8 @@ def _moment(name: str, value: datetime | str | None) -> datetime | None:
 def _statuses(status: JobStatus | str | Sequence[JobStatus | str] | None) -> frozenset[JobStatus]:
     if status is None:
         return frozenset()
+    if not isinstance(status, JobStatus | str | Iterable):
+        raise ConfigurationError(f"status: must be a status, or a list of some; got {status!r:.80}.")
     several = [status] if isinstance(status, JobStatus | str) else list(status)
     names = [one.name if isinstance(one, JobStatus) else str(one).upper() for one in several]
     unknown = [name for name in names if name not in JobStatus.__members__]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -195,14 +195,25 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: Too many, or too long, or one that tells which request a job is of.
     """
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-        raise ConfigurationError("tags: must be a list of texts.")
+    tags = texts("tags", tags)
     # Of two jobs with one key one is a duplicate, and is cancelled: copied from a job, they would give it away.
     if reserved := [tag for tag in tags if tag.startswith((KEY_PREFIX, FINGERPRINT_TAG_PREFIX))]:
         raise ConfigurationError(f"tags: {reserved[0]!r:.60} is the mark of another job's request; leave it out.")
     if len(tags) > MAX_USER_TAGS or any(not 0 < len(tag) <= MAX_TAG_LENGTH for tag in tags):
         raise ConfigurationError(f"tags: at most {MAX_USER_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters.")
-    return tuple(tags)
+    return tags
+
+
+def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Return the texts of a list.
+
+    Raises:
+        ConfigurationError: It is no list of texts; the message names the field.
+    """
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    if not all(isinstance(one, str) for one in found):
+        raise ConfigurationError(f"{name}: must be a list of texts.")
+    return found  # type: ignore[return-value]  # seen a line above
 
 
 def check_log_level(level: str | None) -> str | None:

@@ -170,6 +170,8 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             ApiError: The server refused; there is no job.
             TransportError: The server cannot be reached; there is no job.
         """
+        if not isinstance(options, Mapping | None):
+            raise ConfigurationError("options: must be a mapping, such as {'backend_name': …, 'log_level': …}.")
         given = dict(options or {})
         request = self.request(
             program_id,

@@ -12,6 +12,7 @@ from prefect_runtime.client.backends import Backends
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.finding import JobFilter, find
 from prefect_runtime.client.job import RuntimeJob, inputs_of
+from prefect_runtime.client.request import texts
 from prefect_runtime.client.rest import RuntimeClient
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.wire.errors import QiskitRuntimeError
@@ -129,9 +130,13 @@ class ServiceJobs(abc.ABC):
         Args:
             job_ids: The jobs.
             timeout: Seconds to wait in all; None for as long as it takes.
+
+        Raises:
+            ConfigurationError: No list of ids, or a time that is none.
         """
         check_seconds("timeout", timeout)
-        documents = self.client.monitor.wait(job_ids, deadline=Deadline(timeout, self.client.clock))
+        ids = texts("job_ids", job_ids)  # of one id alone, each letter would be waited for
+        documents = self.client.monitor.wait(ids, deadline=Deadline(timeout, self.client.clock))
         return {job_id: document.status for job_id, document in documents.items() if document.status is not None}
 
     def as_completed(self, job_ids: Collection[str], timeout: float | None = None) -> Iterator[tuple[str, JobStatus]]:
@@ -140,10 +145,13 @@ class ServiceJobs(abc.ABC):
         Args:
             job_ids: The jobs.
             timeout: Seconds to wait in all; None for as long as it takes.
+
+        Raises:
+            ConfigurationError: No list of ids, or a time that is none.
         """
         check_seconds("timeout", timeout)
         deadline = Deadline(timeout, self.client.clock)
-        for document in self.client.monitor.as_completed(job_ids, deadline=deadline):
+        for document in self.client.monitor.as_completed(texts("job_ids", job_ids), deadline=deadline):
             yield document.id, document.known_status()
 
 

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.client import JobStatus, RuntimeService
+from prefect_runtime.client.request import texts
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.tasks.cancellation import OnCancel, kept_on_cards, no_longer_watched, watching
 from prefect_runtime.tasks.note import note, run_logger
@@ -117,9 +118,10 @@ def as_completed(
 
 
 def _checked(job_ids: Sequence[str]) -> list[str]:
-    if isinstance(job_ids, str) or not all(isinstance(job_id, str) and job_id for job_id in job_ids):
+    ids = dict.fromkeys(texts("job_ids", job_ids))
+    if "" in ids:
         raise ConfigurationError("job_ids: must be a list of job ids.")
-    return list(dict.fromkeys(job_ids))
+    return list(ids)
 
 
 def _final(

@@ -44,6 +44,7 @@ from .support import http_server, job_document
         ({"tags": "one"}, ConfigurationError, "tags:"),
         ({"log_level": "loud"}, ConfigurationError, "log_level:"),
         ({"options": {"shots": 5}}, ConfigurationError, "shots"),
+        ({"options": "log_level"}, ConfigurationError, "options:"),
         ({"idempotency_key": ""}, ConfigurationError, "idempotency_key:"),
         ({"session_id": uuid.UUID(int=5)}, ConfigurationError, "session_id:"),
         ({"image": b"name:tag"}, ConfigurationError, "image:"),
@@ -67,6 +68,16 @@ def test_bad_input_is_refused_by_name_and_leaves_no_job(
     with pytest.raises(error, match=said):
         service.run(**arguments)
     assert count_jobs() == before
+
+
+@pytest.mark.parametrize("job_ids", ["a-job", None, [5]])
+def test_one_id_in_place_of_several_is_refused_and_not_waited_for_letter_by_letter(
+    service: RuntimeService, job_ids: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="job_ids: must be a list"):
+        service.wait(job_ids, timeout=1)
+    with pytest.raises(ConfigurationError, match="job_ids: must be a list"):
+        list(service.as_completed(job_ids, timeout=1))
 
 
 @pytest.mark.parametrize("name", ["request_timeout", "settle_seconds", "jobs_per_minute"])

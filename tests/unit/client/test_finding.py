@@ -132,7 +132,17 @@ def test_a_limit_counts_what_fits_not_what_was_read() -> None:
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [({"tags": "a"}, "tags"), ({"created_after": "yesterday"}, "created_after"), ({"status": "FINE"}, "status")],
+    [
+        ({"tags": "a"}, "tags"),
+        ({"tags": None}, "tags"),
+        ({"tags": [5]}, "tags"),
+        ({"program_id": 5}, "program_id"),
+        ({"backend": ["b"]}, "backend"),
+        ({"session_id": 5}, "session_id"),
+        ({"created_after": "yesterday"}, "created_after"),
+        ({"status": "FINE"}, "status"),
+        ({"status": 5}, "status"),
+    ],
 )
 def test_what_is_no_filter_is_refused_with_its_name(given: dict[str, Any], name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
@@ -146,3 +156,13 @@ def test_a_summary_is_plain_and_says_the_flow_run() -> None:
         "session_id": None, "usage_seconds": None,
     }  # fmt: skip
     assert find_summary(JOBS[4])["status"] == "Something new"
+
+
+def test_tags_that_can_be_gone_through_once_are_a_filter_too() -> None:
+    assert JobFilter.of(tags=(tag for tag in ["a", "b"])).tags == ("a", "b")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("skip", [-1, "1", None, True])
+def test_what_is_no_number_to_skip_is_refused(skip: Any) -> None:
+    with pytest.raises(ConfigurationError, match="skip:"):
+        list(find(Server(), JobFilter.of(), skip=skip))  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from prefect_runtime.client.request import check_tags
@@ -12,6 +14,16 @@ from prefect_runtime.wire.errors import ConfigurationError
 def test_a_job_cannot_be_marked_as_that_of_another_request(tag: str) -> None:
     with pytest.raises(ConfigurationError, match="mark of another job's request"):
         check_tags(["mine", tag])
+
+
+@pytest.mark.parametrize("tags", [None, 5, "one", [5]])
+def test_what_is_no_list_of_tags_is_refused_by_name(tags: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tags: must be a list of texts"):
+        check_tags(tags)
+
+
+def test_a_list_that_can_be_gone_through_once_is_one() -> None:
+    assert check_tags(tag for tag in ("a", "b")) == ("a", "b")  # type: ignore[arg-type]
 
 
 def test_the_flow_run_that_a_job_belongs_to_may_be_said() -> None:
