@@ -235,17 +235,25 @@ class RuntimeJob:
             JobTimeoutError: Not final in time, or its result had not come by then. The job is left alone.
             ResultDecodeError: The result cannot be read with this decoder.
             ResultLostError: The job is done, but the server has no result (any more).
+            ConfigurationError: A time, or a decoder, that is none.
         """
         check_seconds("timeout", timeout)
+        used = self._chosen(decoder)  # refused now, not after hours in the queue
         deadline = Deadline(timeout, self._client.clock)
         self.wait_for_final_state(timeout=timeout, wait=wait)
         document = self.document()
         if document.status is not JobStatus.DONE:
             raise self._failure.error(document, deadline)
-        used = decoder or self._decoder
         if used not in self._decoded:
             self._decoded[used] = self._decode(used, self._result.fetch(deadline, private=document.private))
         return self._decoded[used]
+
+    def _chosen(self, decoder: Decoder | None) -> Decoder:
+        """Return the decoder of a call, else the job's own."""
+        used = decoder or self._decoder
+        if not callable(getattr(used, "decode", None)):
+            raise ConfigurationError("decoder: must be a class with a decode method.")
+        return used
 
     def _decode(self, decoder: Decoder, text: str) -> Any:
         try:
@@ -301,7 +309,7 @@ class RuntimeJob:
             raise InterimResultsUnavailableError(
                 f"Job {self._job_id}: this channel keeps no interim results.", job_id=self._job_id
             )
-        used = decoder or self._decoder
+        used = self._chosen(decoder)
         return [used.decode(text) for text in self._client.interim_results(self._job_id)]
 
     def stream_results(self, callback: Callable[[str, Any], None], decoder: Decoder | None = None) -> None:
@@ -313,18 +321,19 @@ class RuntimeJob:
             decoder: Class that decodes interim results; the job's own if None.
 
         Raises:
-            ConfigurationError: A callback that cannot be called.
+            ConfigurationError: A callback that cannot be called, or a decoder that is none.
             RuntimeInvalidStateError: A callback is streaming already, or the job is final.
             InterimResultsUnavailableError: This channel has no streams.
         """
         if not callable(callback):
             raise ConfigurationError(f"callback: must be callable, not {type(callback).__name__}.")
+        used = self._chosen(decoder)
         if self.document().is_final:
             raise RuntimeInvalidStateError(
                 f"Job {self._job_id} is final: there is nothing left to stream. interim_results() has what came.",
                 job_id=self._job_id,
             )
-        self._callbacks.start(callback, decoder or self._decoder)
+        self._callbacks.start(callback, used)
 
     def wait_for_stream(self, timeout: float | None = None) -> None:
         """Wait until the callback has had every interim result. Harmless when nothing streams or has streamed.
