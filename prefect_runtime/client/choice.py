@@ -14,7 +14,7 @@ from prefect_runtime.client import primitives
 from prefect_runtime.client.backend import Backend
 from prefect_runtime.client.circuits.fidelity import expected_fidelity
 from prefect_runtime.client.request import check_backend
-from prefect_runtime.client.retry import check_seconds
+from prefect_runtime.client.retry import check_seconds, is_whole_number
 from prefect_runtime.wire.errors import BackendNotFoundError, ConfigurationError, ProtocolError
 
 Prefer = Literal["wait", "fidelity"]
@@ -45,7 +45,7 @@ class Wish:
         check_seconds("max_wait_seconds", self.max_wait_seconds)
         check_backend(self.names)
         width = self.min_num_qubits
-        if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
+        if width is not None and (not is_whole_number(width) or width < 1):
             raise ConfigurationError(f"min_num_qubits: must be a whole number, 1 or more; got {width!r}.")
         if self.prefer not in ("wait", "fidelity"):
             raise ConfigurationError(f"prefer: {self.prefer!r} is none of 'wait', 'fidelity'.")

@@ -13,6 +13,7 @@ from typing import Any
 
 from prefect_runtime.client.endpoints.jobs import JobCalls
 from prefect_runtime.client.request import check_words, texts
+from prefect_runtime.client.retry import is_whole_number
 from prefect_runtime.client.submission import RUN_TAG_PREFIX
 from prefect_runtime.wire.errors import ConfigurationError, ProtocolError
 from prefect_runtime.wire.fields import parse_time
@@ -150,8 +151,8 @@ def find(client: JobCalls, wanted: JobFilter, *, limit: int | None = None, skip:
             return
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_count(value: Any) -> bool:
+    return is_whole_number(value) and value >= 0
 
 
 def find_summary(job: JobDocument) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prefect_runtime.client.request import whole
+from prefect_runtime.client.retry import check_seconds
 from prefect_runtime.wire.errors import ConfigurationError
 
 
@@ -30,10 +32,20 @@ def read_metadata(metadata: Mapping[str, Any] | str | Path) -> Mapping[str, Any]
 
 
 def program_body(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata under the names they have on the wire (max_execution_time is called cost there)."""
+    """Return metadata under the names they have on the wire (max_execution_time is called cost there).
+
+    Raises:
+        ConfigurationError: A time that is none, or a value that cannot be sent.
+    """
     body = {name: metadata[name] for name in ("name", "description", "spec", "restartable") if name in metadata}
     if "max_execution_time" in metadata:
-        body["cost"] = metadata["max_execution_time"]
+        seconds = metadata["max_execution_time"]
+        check_seconds("metadata: max_execution_time", seconds)
+        body["cost"] = None if seconds is None else whole(seconds)
+    try:
+        json.dumps(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"metadata: cannot be written as JSON ({error}).") from None
     return body
 
 

@@ -242,4 +242,4 @@ def check_words(**words: str | None) -> None:
 
 def whole(seconds: float) -> float:
     """Return seconds as they are sent: a whole number of them as one, which is all that IBM's service knows."""
-    return int(seconds) if float(seconds).is_integer() else seconds
+    return int(seconds) if float(seconds).is_integer() else float(seconds)

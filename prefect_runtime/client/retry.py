@@ -7,11 +7,13 @@ Every wait in this package goes through a `Clock`, so that tests run hours in mi
 from __future__ import annotations
 
 import math
+import numbers
 import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol, TypeVar
 
 import tenacity
@@ -72,7 +74,8 @@ class Deadline:
 
     def __init__(self, seconds: float | None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
-        self._at = math.inf if seconds is None else clock.monotonic() + seconds
+        # As a float: NumPy adds to a float32 in float32, in which a machine's uptime has no seconds.
+        self._at = math.inf if seconds is None else clock.monotonic() + float(seconds)
 
     def remaining(self) -> float:
         """Return the seconds left: never below 0, `math.inf` for no deadline."""
@@ -88,6 +91,16 @@ class Deadline:
         return Deadline(min(seconds, self.remaining()), self.clock)
 
 
+def is_number(value: object) -> bool:
+    """Tell whether it is a number that can be counted with and shown, NumPy's among them; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | Fraction)
+
+
+def is_whole_number(value: object) -> bool:
+    """Tell whether it is a whole number, NumPy's among them; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def check_seconds(name: str, value: float | None) -> None:
     """Refuse a time that is none.
 
@@ -96,7 +109,7 @@ def check_seconds(name: str, value: float | None) -> None:
     """
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if not is_number(value) or not 0 <= value < math.inf:
         raise ConfigurationError(f"{name}: must be a number of seconds, 0 or more, or None; got {value!r}.")
     if value > threading.TIMEOUT_MAX:
         raise ConfigurationError(

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime import journal
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials, name_of
+from prefect_runtime.client.retry import is_number
 from prefect_runtime.memory import Memory
 from prefect_runtime.tasks.cancellation import Submitting
 from prefect_runtime.tasks.names import about_program, remember
@@ -211,7 +212,7 @@ def primitive_inputs(
         raise ConfigurationError("options: must be a mapping from the primitive's options to values.")
     chosen = dict(options or {})
     if default is not None:
-        if isinstance(default, bool) or not isinstance(default, int | float) or not 0 < default < math.inf:
+        if not is_number(default) or not 0 < default < math.inf:
             name = default_name.removeprefix("default_")
             raise ConfigurationError(f"{name}: must be a number that is more than 0; got {default!r}.")
         chosen[default_name] = default
