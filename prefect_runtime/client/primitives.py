@@ -231,6 +231,8 @@ class Preparation:
 
     def _check_runs(self, pub: Any, backend: Backend, place: str) -> None:
         """Refuse what would be refused, or fail, once the job has waited its turn."""
+        if self._program_id == "sampler":
+            _check_names(pub.circuit, place)
         fault = _fault(pub, backend)
         decoupling = self._options.get("dynamical_decoupling")
         if isinstance(decoupling, Mapping) and decoupling.get("enable") and is_dynamic(pub.circuit):
@@ -240,6 +242,21 @@ class Preparation:
                 f"{place}: {backend.name} cannot run this circuit: {fault}. Nothing was sent. Leave transpiling to "
                 "optimization_level=0 to 3, or transpile for this backend."
             )
+
+
+def _check_names(circuit: Any, place: str) -> None:
+    """Refuse a register that no result can have: its name is that of a part of every result's data."""
+    import numpy as np
+    from qiskit.primitives.containers import DataBin
+
+    for register in circuit.cregs:
+        try:
+            DataBin(shape=(), **{register.name: np.zeros(())})
+        except (TypeError, ValueError):
+            raise ConfigurationError(
+                f"{place}: Qiskit's results can have no register of the name {register.name!r}; give the classical "
+                "register another one. Nothing was sent."
+            ) from None
 
 
 def _fault(pub: Any, backend: Backend) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Instruction, Parameter
 
 from prefect_runtime.client import primitives
@@ -366,3 +366,16 @@ def test_a_worker_without_qiskit_is_told_what_it_cannot_send() -> None:
 def test_a_worker_without_qiskit_does_not_send_the_servers_primitive_for_the_clients() -> None:
     (made,) = without_qiskit(("sampler", [BELL], True))
     assert made == {"error": "primitives: 'client' needs the extra ibm: pip install 'prefect-runtime[ibm]'."}
+
+
+@pytest.mark.parametrize("name", ["shape", "items", "values", "size", "self"])
+@pytest.mark.parametrize("level", [1, None])
+def test_a_register_that_no_result_can_have_is_refused_before_the_job_waits_its_turn(
+    level: int | None, name: str
+) -> None:
+    circuit = QuantumCircuit(QuantumRegister(1, "q"), ClassicalRegister(1, name))
+    circuit.measure(0, 0)
+    with pytest.raises(ConfigurationError, match=rf"pubs\[1\]: .*'{name}'; give .* Nothing was sent"):
+        prepare("sampler", [bell(), circuit], level=level)
+    estimated = QuantumCircuit(QuantumRegister(1, "q"), ClassicalRegister(1, name))
+    assert prepare("estimator", [(estimated, "Z")], level=level).pubs  # whose result has none
