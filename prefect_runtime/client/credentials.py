@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Credentials:
         auth_url: Root of the service that exchanges the token.
         instance: CRN, or hub/group/project. On "ibm_quantum_platform" also the instance's name, which costs one
             look-up a process.
-        verify: Check TLS certificates; False turns it off, a text is the path of a CA bundle.
+        verify: Check TLS certificates; False turns it off, a text, or a path, is that of a CA bundle.
         proxies: Proxy URL by scheme, as `requests` takes them; "no_proxy": hosts to reach without, with commas between.
             This machine is always reached without.
         private_endpoint: Use IBM Cloud's private hosts, on "ibm_quantum_platform".
@@ -49,6 +50,7 @@ class Credentials:
     api_version: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()  # first: what is no text would be looked for in every line that is logged
         self.hide_secrets()
         if self.channel not in ("local", "ibm_quantum_platform", "classic"):
             raise ConfigurationError(f"channel: {self.channel!r} is none of local, ibm_quantum_platform, classic.")
@@ -77,6 +79,19 @@ class Credentials:
             raise ConfigurationError(
                 "instance: channel 'ibm_quantum_platform' needs the instance's CRN (crn:v1:…), or its name."
             )
+
+    def _check_types(self) -> None:
+        """Refuse fields of wrong types, and take a path for its text."""
+        for name in ("token", "url", "auth_url", "instance", "api_version"):
+            value = getattr(self, name)
+            if not isinstance(value, str | None):
+                raise ConfigurationError(f"{name}: must be a text, not {type(value).__name__}.")
+        proxies = {} if self.proxies is None else self.proxies
+        texts = [*proxies, *proxies.values()] if isinstance(proxies, Mapping) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise ConfigurationError("proxies: must be a mapping from schemes to proxies' URLs.")
+        if isinstance(self.verify, os.PathLike):
+            object.__setattr__(self, "verify", os.fspath(self.verify))
 
     def hide_secrets(self) -> None:
         """Have no logger show them; again with each token they are exchanged for: of all only the newest are kept."""

@@ -68,7 +68,9 @@ def of_proxy(url: str) -> Iterator[str]:
     if parts.password:
         user, password = unquote(parts.username or ""), unquote(parts.password)
         yield from {parts.password, password}
-        yield base64.b64encode(f"{user}:{password}".encode()).decode()  # Proxy-Authorization: Basic
+        yield base64.b64encode(
+            f"{user}:{password}".encode("utf-8", "surrogatepass")
+        ).decode()  # Proxy-Authorization: Basic
 
 
 @functools.lru_cache(maxsize=16)
@@ -80,8 +82,8 @@ def _known(secrets: tuple[str, ...]) -> re.Pattern[str]:
 def _forms(secret: str) -> Iterator[str]:
     """Yield a secret as it is, in a URL, and as part of a longer text in base64 or hex."""
     yield secret
-    yield from (quote(secret, safe=""), quote_plus(secret), quote(secret))
-    data = secret.encode()
+    data = secret.encode("utf-8", "surrogatepass")  # half a character may come from the environment
+    yield from (quote(data, safe=""), quote_plus(data), quote(data))
     encoded = [data.hex(), data.hex().upper()]
     for before in range(3):  # base64 turns three bytes into four characters: it depends on where they begin
         whole = base64.b64encode(bytes(before) + data).decode()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from prefect_runtime.client import Credentials
 from prefect_runtime.wire.errors import ConfigurationError
+from prefect_runtime.wire.logs import get_logger
 
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/acct:guid::"
 CLASSIC: dict[str, Any] = {"channel": "classic", "token": "t", "url": "https://runtime.example"}
@@ -70,6 +73,14 @@ def test_what_can_work_is_taken(fields: dict[str, Any]) -> None:
         ({**CLASSIC, "verify": None}, "verify"),
         ({**CLASSIC, "verify": 0}, "verify"),
         ({"verify": ""}, "verify"),
+        ({**CLASSIC, "token": SecretStr("geheim-geheim")}, "token"),
+        ({**CLASSIC, "token": b"geheim-geheim"}, "token"),
+        ({**CLASSIC, "token": "geheim-\udcff-geheim"}, "token"),
+        ({**CLASSIC, "url": 5}, "url"),
+        ({**CLASSIC, "instance": 5}, "instance"),
+        ({**PLATFORM, "api_version": 20260415}, "api_version"),
+        ({**CLASSIC, "proxies": "http://me:geheim@proxy.example"}, "proxies"),
+        ({**CLASSIC, "proxies": {"https": None}}, "proxies"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_fields_name_and_nothing_secret(
@@ -80,6 +91,11 @@ def test_what_cannot_work_is_refused_with_the_fields_name_and_nothing_secret(
     assert str(caught.value).startswith(f"{named}: ")
     for secret in ("geheim", "schlüssel", "two words", CRN):
         assert secret not in str(caught.value)
+    get_logger("prefect_runtime.client.of_a_test").warning("what is logged later is logged")
+
+
+def test_the_path_of_a_ca_bundle_may_be_a_path() -> None:
+    assert Credentials(**{**CLASSIC, "verify": Path("/etc/ca.pem")}).verify == "/etc/ca.pem"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "127.0.0.1:8000", "localhost:1"])
