@@ -5,6 +5,7 @@ them without an import. It stays cheap: no task is loaded, no Qiskit.
 
     credentials   credentials and the backend choice: what tasks take
     program       a program with its inputs, for people who use Prefect's job blocks; stands on the tasks
+    known_fields  refuses a field that a block does not have
 """
 
 from prefect_runtime.blocks.credentials import CredentialsLike, RuntimeCredentials, load_credentials

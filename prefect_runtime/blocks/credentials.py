@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.fields import SecretDict
-from pydantic import Field, HttpUrl, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, ValidationError, model_validator
 
+from prefect_runtime.blocks.known_fields import refuse_unknown
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.client.saved_accounts import read_saved_account
 from prefect_runtime.wire.errors import ConfigurationError
@@ -61,6 +62,8 @@ class RuntimeCredentials(CredentialsBlock):
             return execute(credentials, "sampler", [circuit], shots=1000)
         ```
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # an error of one field would show all of them, the token too
 
     _block_type_name: ClassVar[str | None] = "Quantum Runtime Credentials"
     _block_type_slug: ClassVar[str | None] = "quantum-runtime-credentials"
@@ -181,6 +184,12 @@ class RuntimeCredentials(CredentialsBlock):
         title="API version",
         description="IBM-API-Version to ask for, such as 2026-04-15. If empty: the one this version was tested with.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, given: Any) -> Any:
+        refuse_unknown(given, cls.model_fields)
+        return given
 
     @classmethod
     def from_saved_account(

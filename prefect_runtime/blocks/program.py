@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from prefect.blocks.abstract import JobBlock, JobRun
-from pydantic import Field, HttpUrl
+from pydantic import ConfigDict, Field, HttpUrl, model_validator
 
 from prefect_runtime.blocks.credentials import LOGO_URL, RuntimeCredentials
+from prefect_runtime.blocks.known_fields import refuse_unknown
 from prefect_runtime.client import JobStatus, ResultDecoder
 
 
@@ -153,6 +154,8 @@ class RuntimeProgram(JobBlock):  # type: ignore[type-arg]  # its parameter would
         ```
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # inputs are nobody's business
+
     _block_type_name: ClassVar[str | None] = "Quantum Runtime Program"
     _block_type_slug: ClassVar[str | None] = "quantum-runtime-program"
     _logo_url: ClassVar[HttpUrl | None] = LOGO_URL
@@ -213,6 +216,12 @@ class RuntimeProgram(JobBlock):  # type: ignore[type-arg]  # its parameter would
         title="After the longest wait",
         description="What happens to a job that was not final in time: it is kept or cancelled.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, given: Any) -> Any:
+        refuse_unknown(given, cls.model_fields)
+        return given
 
     def trigger(  # type: ignore[override]  # async in Prefect; see RuntimeProgramRun
         self, *, inputs: Mapping[str, Any] | None = None, idempotency_key: str | None = None
