@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from qiskit import QuantumCircuit
 
 from prefect_runtime import RuntimeCredentials, execute, job_status
+from prefect_runtime.blocks import load_credentials
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
 from prefect_runtime.wire.errors import AuthenticationError, ConfigurationError
@@ -220,6 +221,21 @@ def test_a_bad_value_is_an_error_that_names_its_field(
     with pytest.raises((ValueError, ConfigurationError), match=rf"(?m)^{named}\b"):
         state.result()
     assert jobs_of(service, run_id(state)) == [], "found before anything was sent"
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"), [({"channel": "ibm_cloud"}, "channel: .*'local'"), ({"chanel": "local"}, "no field 'chanel'")]
+)
+def test_a_saved_block_that_cannot_be_read_is_told_by_name_and_field(stored: dict[str, Any], said: str) -> None:
+    """As another version may have saved it, or a person through Prefect's API."""
+    RuntimeCredentials(token=SecretStr(SECRET)).save("e2e-unreadable", overwrite=True)
+    with get_client(sync_client=True) as client:
+        there = client._client.get(f"/block_types/slug/{SLUG}/block_documents/name/e2e-unreadable").json()
+        changed = {"data": {**stored, "token": SECRET}, "merge_existing_data": True}
+        client._client.patch(f"/block_documents/{there['id']}", json=changed)
+    with pytest.raises(ConfigurationError, match=rf"block 'e2e-unreadable' cannot be read.*{said}") as caught:
+        load_credentials("e2e-unreadable")
+    assert SECRET not in str(caught.value)
 
 
 def test_the_blocks_tags_go_with_the_calls_own(bell: QuantumCircuit, service: RuntimeService) -> None:
