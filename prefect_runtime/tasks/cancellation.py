@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Literal
 
@@ -40,7 +40,12 @@ WHY = "because its flow run was cancelled"
 
 @contextlib.contextmanager
 def watching(
-    service: RuntimeService, job_ids: Sequence[str], on_cancel: OnCancel, *, of: FlowWatches = watches
+    service: RuntimeService,
+    job_ids: Sequence[str],
+    on_cancel: OnCancel,
+    *,
+    left: Collection[str] | None = None,
+    of: FlowWatches = watches,
 ) -> Iterator[Interrupt]:
     """Give what ends a wait when a person cancels the flow run; the jobs are then cancelled, or kept.
 
@@ -48,14 +53,16 @@ def watching(
         service: Where the jobs are.
         job_ids: What is waited for.
         on_cancel: What happens to the jobs that are not final: "cancel" or "keep".
+        left: Those of the jobs that are not known to be final, kept up to date by the caller; all if None.
         of: The watches of this process.
     """
     interrupt = Interrupt()
     flow_run_id = current_flow_run.id
-    if not flow_run_id:  # nobody can cancel it
-        yield interrupt
-        return
     logger = run_logger()
+    if not flow_run_id:  # nobody can cancel it
+        with _told_of_ctrl_c(service, job_ids if left is None else left, interrupt, logger):
+            yield interrupt
+        return
 
     def act() -> None:
         if on_cancel == "keep":
@@ -71,7 +78,10 @@ def watching(
         of.forget(job_ids)
     of.add(flow_run_id, guard)
     try:
-        with last_words(of=of):
+        with (
+            _told_of_ctrl_c(service, job_ids if left is None else left, interrupt, logger),
+            last_words(of=of),
+        ):
             yield interrupt
     finally:
         of.remove(flow_run_id, guard)
@@ -110,6 +120,25 @@ def _note_kept(service: RuntimeService, job_id: str) -> None:
         return
     if not document.is_final:
         note(service, document, kept=True)
+
+
+@contextlib.contextmanager
+def _told_of_ctrl_c(
+    service: RuntimeService, left: Collection[str], interrupt: Interrupt, logger: Logger
+) -> Iterator[None]:
+    """Say, when Ctrl-C ends a wait, that its jobs go on, and what ends them: people think otherwise."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if left and not interrupt.is_set:  # else a person has cancelled the flow run as well
+            account = service.credentials
+            option = "" if account.channel == "local" and not account.url else " --block NAME"
+            logger.warning(
+                "Interrupted; what was waited for goes on. To end it: prefect-runtime cancel%s %s",
+                option,
+                " ".join(left),
+            )
+        raise
 
 
 @contextlib.contextmanager

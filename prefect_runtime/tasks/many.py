@@ -138,7 +138,8 @@ def _final(
     left = dict.fromkeys(ids)
     deadline = Deadline(timeout, service.client.clock)
     monitor = service.client.monitor
-    with watching(service, ids, on_cancel) as interrupt, kept_on_cards(service, ids, on_cancel):
+    watched = watching(service, ids, on_cancel, left=left)
+    with watched as interrupt, kept_on_cards(service, ids, on_cancel):
         for document in monitor.as_completed(ids, deadline=deadline, longest_pause=wait, interrupt=interrupt):
             del left[document.id]
             no_longer_watched([document.id])
