@@ -43,6 +43,8 @@ class Wish:
 
     def __post_init__(self) -> None:
         check_seconds("max_wait_seconds", self.max_wait_seconds)
+        if self.names is not None and not self.names:
+            raise ConfigurationError("names: the list is empty; None is for all that the account has.")
         check_backend(self.names)
         width = self.min_num_qubits
         if width is not None and (not is_whole_number(width) or width < 1):

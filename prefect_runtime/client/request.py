@@ -178,10 +178,12 @@ def check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] 
     Raises:
         ConfigurationError: Something that is no backend's name.
     """
-    if not backend:
+    if backend is None or backend == "":
         return None
     if not isinstance(backend, str | Sequence):
         raise ConfigurationError(f"backend: must be a name, or names in order of preference; got {backend!r}.")
+    if not backend:  # a search that found none: any other backend would be a surprise, and a bill
+        raise ConfigurationError("backend: the list of names is empty; leave it out for the account's own choice.")
     names = (backend,) if isinstance(backend, str) else tuple(backend)
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,128}", name):

@@ -176,7 +176,7 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
         request = self.request(
             program_id,
             inputs,
-            backend=backend or given.pop("backend_name", None),
+            backend=given.pop("backend_name", None) if backend is None or backend == "" else backend,
             log_level=log_level or given.pop("log_level", None),
             image=image or given.pop("image", ""),
             tags=tags,

@@ -74,7 +74,7 @@ def run_program(
         credentials,
         program_id,
         inputs,
-        backend=backend or backend_name,
+        backend=backend_name if backend is None or backend == "" else backend,
         log_level=log_level or option_level,
         image=given.pop("image", ""),
         tags=tags,

@@ -85,6 +85,7 @@ def test_when_none_will_do_the_error_says_why_for_each(wish: Wish, why: str) -> 
         ({"prefer": "fidelity"}, "circuits"),
         ({"max_wait_seconds": -1}, "max_wait_seconds"),
         ({"names": ("a b",)}, "backend"),
+        ({"names": ()}, "names: the list is empty"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_fields_name(fields: dict[str, Any], name: str) -> None:
