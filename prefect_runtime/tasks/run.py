@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime import journal
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials, name_of
+from prefect_runtime.client.request import check_tags
 from prefect_runtime.client.retry import is_number
 from prefect_runtime.memory import Memory
 from prefect_runtime.tasks.cancellation import Submitting
@@ -241,7 +242,7 @@ def _submit(
         checked = service.request(
             program_id,
             inputs,
-            tags=[*block.tags, *tags],
+            tags=[*block.tags, *check_tags(tags)],  # by themselves first: a text would come apart into letters here
             max_execution_time=block.max_execution_time if max_execution_time is None else max_execution_time,
             **request,
         )

@@ -23,3 +23,9 @@ def test_a_list_of_no_backends_is_refused_and_no_other_is_taken(empty: Any) -> N
         run_program.fn("local", "mine", {}, backend=empty)
     with RuntimeService() as service, pytest.raises(ConfigurationError, match="backend: the list of names is empty"):
         service.run("mine", {}, backend=empty)
+
+
+@pytest.mark.parametrize("tags", ["ibm", None, 5, ["night", 1]])
+def test_tags_that_are_no_list_of_texts_are_refused_and_no_letters_become_tags(tags: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^tags: must be a list of texts"):
+        run_program.fn("local", "mine", {}, tags=tags)
