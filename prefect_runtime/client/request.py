@@ -12,6 +12,7 @@ from prefect_runtime.wire.models import KEY_PREFIX
 
 FINGERPRINT_TAG_PREFIX = "prt-fp-"
 MAX_USER_TAGS, MAX_TAG_LENGTH = 4, 86  # a job has eight (IBM's REST API 0.45.3), four of them ours
+_OPTIONS = ("backend_name", "log_level", "image")
 _LOG_LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 
@@ -189,6 +190,20 @@ def check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] 
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,128}", name):
             raise ConfigurationError(f"backend: {name!r} is not a backend's name.")
     return names[0] if isinstance(backend, str) else names
+
+
+def take_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a program's options, by name: how it is run, which is no input of its.
+
+    Raises:
+        ConfigurationError: One that is not known, or no mapping.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigurationError(f"options: must be a mapping, of {', '.join(_OPTIONS)}.")
+    unknown = sorted(map(str, set(options or ()) - set(_OPTIONS)))
+    if unknown:
+        raise ConfigurationError(f"options: {unknown} not known; there are {', '.join(_OPTIONS)}.")
+    return dict(options or {})
 
 
 def check_tags(tags: Sequence[str]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from prefect_runtime.client.request import (
     check_log_level,
     check_tags,
     check_words,
+    take_options,
     whole,
 )
 from prefect_runtime.client.rest import RuntimeClient
@@ -170,15 +171,13 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             ApiError: The server refused; there is no job.
             TransportError: The server cannot be reached; there is no job.
         """
-        if not isinstance(options, Mapping | None):
-            raise ConfigurationError("options: must be a mapping, such as {'backend_name': …, 'log_level': …}.")
-        given = dict(options or {})
+        given = take_options(options)
         request = self.request(
             program_id,
             inputs,
-            backend=given.pop("backend_name", None) if backend is None or backend == "" else backend,
-            log_level=log_level or given.pop("log_level", None),
-            image=image or given.pop("image", ""),
+            backend=given.get("backend_name") if backend is None or backend == "" else backend,
+            log_level=log_level or given.get("log_level"),
+            image=image or given.get("image", ""),
             tags=tags,
             session_id=session_id,
             max_execution_time=max_execution_time,
@@ -187,9 +186,6 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
             on_existing=on_existing,
             optimization_level=optimization_level,
         )
-        unknown = set(given) - {"backend_name", "log_level", "image"}
-        if unknown:
-            raise ConfigurationError(f"options: {sorted(unknown)} not known; there are backend_name, log_level, image.")
         self._check_listener(callback, result_decoder)
         card = self.submit(request, NoJournal())
         return RuntimeJob(

@@ -54,6 +54,8 @@ def wait_for_jobs(
     """
     ids = _checked(job_ids)
     check_choice("on_cancel", on_cancel, ("keep", "cancel"))
+    if on_progress is not None and not callable(on_progress):  # else the first job's end would end the wait
+        raise ConfigurationError(f"on_progress: must be a function; got {on_progress!r:.80}.")
     block = load_credentials(credentials)
     statuses: dict[str, JobStatus] = {}
     failed: list[JobDocument] = []

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime import journal
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials, name_of
-from prefect_runtime.client.request import check_tags
+from prefect_runtime.client.request import check_tags, take_options
 from prefect_runtime.client.retry import is_number
 from prefect_runtime.memory import Memory
 from prefect_runtime.tasks.cancellation import Submitting
@@ -69,15 +69,14 @@ def run_program(
         ApiError: The runtime refused; there is no job.
         TransportError: The runtime cannot be reached; there is no job.
     """
-    given = dict(options or {})
-    backend_name, option_level = given.pop("backend_name", None), given.pop("log_level", None)
+    given = take_options(options)
     return _submit(
         credentials,
         program_id,
         inputs,
-        backend=backend_name if backend is None or backend == "" else backend,
-        log_level=log_level or option_level,
-        image=given.pop("image", ""),
+        backend=given.get("backend_name") if backend is None or backend == "" else backend,
+        log_level=log_level or given.get("log_level"),
+        image=given.get("image", ""),
         tags=tags,
         max_execution_time=max_execution_time,
         session_id=session_id,
@@ -85,7 +84,6 @@ def run_program(
         idempotency_key=idempotency_key,
         on_existing=on_existing,
         dry_run=dry_run,
-        _unknown_options=given,
     )
 
 
@@ -230,13 +228,8 @@ def _submit(
     tags: Sequence[str],
     max_execution_time: float | None,
     dry_run: bool,
-    _unknown_options: Mapping[str, Any] | None = None,
     **request: Any,
 ) -> str | dict[str, Any]:
-    if _unknown_options:
-        raise ConfigurationError(
-            f"options: {sorted(_unknown_options)} not known; there are backend_name, log_level, image."
-        )
     block = load_credentials(credentials)
     with block.get_client() as service:
         checked = service.request(

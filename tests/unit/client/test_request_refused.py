@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from prefect_runtime.client import RuntimeService
+from prefect_runtime.client.finding import JobFilter
 from prefect_runtime.client.request import check_backend
+from prefect_runtime.tasks.many import as_completed, wait_for_jobs
 from prefect_runtime.tasks.run import run_program
 from prefect_runtime.wire.errors import ConfigurationError
 
@@ -29,3 +31,40 @@ def test_a_list_of_no_backends_is_refused_and_no_other_is_taken(empty: Any) -> N
 def test_tags_that_are_no_list_of_texts_are_refused_and_no_letters_become_tags(tags: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^tags: must be a list of texts"):
         run_program.fn("local", "mine", {}, tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("aer", "must be a mapping, of backend_name"),
+        (["log_level"], "must be a mapping"),
+        ({"backend": "aer"}, r"\['backend'\] not known; there are backend_name, log_level, image"),
+        ({1: 2}, r"\['1'\] not known"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_words(options: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^options: {said}"):
+        run_program.fn("local", "mine", {}, options=options)
+    with RuntimeService() as service, pytest.raises(ConfigurationError, match=f"^options: {said}"):
+        service.run("mine", {}, options)
+
+
+@pytest.mark.parametrize("job_ids", [None, 5, "j1", [None]])
+def test_what_is_no_list_of_job_ids_is_refused_in_words(job_ids: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^job_ids: must be a list"):
+        wait_for_jobs.fn("local", job_ids)
+    with pytest.raises(ConfigurationError, match=r"^job_ids: must be a list"):
+        next(as_completed("local", job_ids))
+
+
+def test_what_cannot_be_told_of_progress_is_refused_before_the_wait() -> None:
+    with pytest.raises(ConfigurationError, match=r"^on_progress: must be a function"):
+        wait_for_jobs.fn("local", ["j1"], on_progress="print")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"), [({"status": 5}, "status"), ({"tags": None}, "tags"), ({"tags": 5}, "tags")]
+)
+def test_a_filter_that_is_none_is_refused_by_name(wanted: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        JobFilter.of(**wanted)
