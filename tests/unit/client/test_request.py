@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from prefect_runtime.client import Credentials, RuntimeClient, RuntimeJob
+from prefect_runtime.client import Credentials, RuntimeClient, RuntimeJob, RuntimeService
 from prefect_runtime.client.backend import Backend
-from prefect_runtime.client.request import check_tags
+from prefect_runtime.client.finding import JobFilter
+from prefect_runtime.client.request import check_backend, check_tags
+from prefect_runtime.tasks.many import as_completed, wait_for_jobs
+from prefect_runtime.tasks.run import run_program
 from prefect_runtime.wire.errors import ConfigurationError
 
 
@@ -17,12 +20,6 @@ from prefect_runtime.wire.errors import ConfigurationError
 def test_a_job_cannot_be_marked_as_that_of_another_request(tag: str) -> None:
     with pytest.raises(ConfigurationError, match="mark of another job's request"):
         check_tags(["mine", tag])
-
-
-@pytest.mark.parametrize("tags", [None, 5, "one", [5]])
-def test_what_is_no_list_of_tags_is_refused_by_name(tags: Any) -> None:
-    with pytest.raises(ConfigurationError, match="tags: must be a list of texts"):
-        check_tags(tags)
 
 
 def test_a_list_that_can_be_gone_through_once_is_one() -> None:
@@ -40,3 +37,59 @@ def test_a_decoder_that_is_none_is_refused_before_the_wait_and_not_for_each_resu
     for call in (job.result, job.interim_results, lambda **given: job.stream_results(print, **given)):
         with pytest.raises(ConfigurationError, match="decoder: must be a class with a decode method"):
             call(decoder=decoder)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_backend_leaves_the_choice_to_the_account(nothing: str | None) -> None:
+    assert check_backend(nothing) is None
+
+
+@pytest.mark.parametrize("empty", [[], ()])
+def test_a_list_of_no_backends_is_refused_and_no_other_is_taken(empty: Any) -> None:
+    with pytest.raises(ConfigurationError, match="backend: the list of names is empty"):
+        run_program.fn("local", "mine", {}, backend=empty)
+    with RuntimeService() as service, pytest.raises(ConfigurationError, match="backend: the list of names is empty"):
+        service.run("mine", {}, backend=empty)
+
+
+@pytest.mark.parametrize("tags", ["ibm", None, 5, ["night", 1]])
+def test_tags_that_are_no_list_of_texts_are_refused_and_no_letters_become_tags(tags: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^tags: must be a list of texts"):
+        run_program.fn("local", "mine", {}, tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("aer", "must be a mapping, of backend_name"),
+        (["log_level"], "must be a mapping"),
+        ({"backend": "aer"}, r"\['backend'\] not known; there are backend_name, log_level, image"),
+        ({1: 2}, r"\['1'\] not known"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_words(options: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^options: {said}"):
+        run_program.fn("local", "mine", {}, options=options)
+    with RuntimeService() as service, pytest.raises(ConfigurationError, match=f"^options: {said}"):
+        service.run("mine", {}, options)
+
+
+@pytest.mark.parametrize("job_ids", [None, 5, "j1", [None]])
+def test_what_is_no_list_of_job_ids_is_refused_in_words(job_ids: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^job_ids: must be a list"):
+        wait_for_jobs.fn("local", job_ids)
+    with pytest.raises(ConfigurationError, match=r"^job_ids: must be a list"):
+        next(as_completed("local", job_ids))
+
+
+def test_what_cannot_be_told_of_progress_is_refused_before_the_wait() -> None:
+    with pytest.raises(ConfigurationError, match=r"^on_progress: must be a function"):
+        wait_for_jobs.fn("local", ["j1"], on_progress="print")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"), [({"status": 5}, "status"), ({"tags": None}, "tags"), ({"tags": 5}, "tags")]
+)
+def test_a_filter_that_is_none_is_refused_by_name(wanted: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        JobFilter.of(**wanted)
