@@ -122,8 +122,7 @@ async def iterate_aside(make: Callable[[], Iterator[T]], name: str) -> AsyncIter
 async def hold_aside(make: Callable[[], contextlib.AbstractContextManager[T]], name: str) -> AsyncIterator[T]:
     """Enter a sync context manager in a thread, which holds it until this one is left, and leaves it then.
 
-    A caller that is cancelled while it is being entered waits a little (see `aside`); what is entered later is left at
-    once.
+    A caller that is cancelled waits a little until it is left (see `aside`); what is entered later is left at once.
 
     Args:
         make: Makes the context manager; called in the thread.
@@ -147,7 +146,14 @@ async def hold_aside(make: Callable[[], contextlib.AbstractContextManager[T]], n
         over.set()
         if not entered.done():
             holding.cancel()
-        await holding  # until it is left; or raises why it could not be entered
+        try:
+            await asyncio.wait([holding])
+        except asyncio.CancelledError:
+            holding.cancel()
+            with anyio.move_on_after(GRACE_SECONDS, shield=True):  # it has its own, which a second cancel would end
+                await asyncio.wait([holding])
+            raise
+        await holding  # or raises why it could not be entered
 
 
 async def _aside(call: Callable[[], T], name: str, interrupt: Interrupt, task: Task[..., Any] | None = None) -> T:

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 
+import anyio
 import pytest
 
 from prefect_runtime.tasks import aside
@@ -133,3 +135,53 @@ def test_what_is_entered_after_its_caller_was_cancelled_is_left_at_once(monkeypa
     opens.set()
     thread.join(20)
     assert door.seen == ["asked for", f"entered in {thread.name.partition('-')[0]}", "left"]
+
+
+@pytest.mark.parametrize("times", ["once", "again and again"])
+def test_a_caller_that_is_cancelled_goes_on_only_when_what_it_held_is_left(times: str) -> None:
+    """Prefect's timeouts cancel again and again, and a process that ends then takes the thread with it."""
+    closes = threading.Event()
+
+    class Slow(Door):
+        def __exit__(self, *_: object) -> None:
+            self.seen.append("leaving")
+            closes.wait(30)
+            super().__exit__()
+
+    door = Slow()
+
+    async def hold() -> None:
+        async with aside.hold_aside(lambda: door, "door"):
+            await asyncio.Event().wait()
+
+    async def until(word: str) -> None:
+        while door.seen[-1:] != [word]:
+            await asyncio.sleep(0)
+
+    async def cancelled_once() -> None:
+        holding = asyncio.create_task(hold())
+        await until("entered in door")
+        holding.cancel()
+        await until("leaving")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not holding.done()
+        closes.set()
+        with pytest.raises(asyncio.CancelledError):
+            await holding
+
+    async def cancelled_again_and_again() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold)
+            await until("entered in door")
+            group.cancel_scope.cancel()
+            after_rounds(20, closes.set)
+
+    def after_rounds(rounds: int, call: Callable[[], None]) -> None:
+        if rounds == 0:
+            call()
+        else:
+            asyncio.get_running_loop().call_soon(after_rounds, rounds - 1, call)
+
+    asyncio.run(cancelled_once() if times == "once" else cancelled_again_and_again())
+    assert door.seen[-1] == "left"
