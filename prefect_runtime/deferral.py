@@ -15,6 +15,7 @@ What a flow run is suspended for stands in the key of its suspension, where Pref
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -244,7 +245,7 @@ def _told(service: RuntimeService, run: UUID, reason: Suspension, document: JobD
 def _suspended(prefect: SyncPrefectClient) -> Iterator[tuple[UUID, Suspension]]:
     """Give the flow runs that are suspended for a job, and for which."""
     chosen = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Suspended"])))
-    for page in range(MAX_PAGES):
+    for page in itertools.count():
         runs: list[FlowRun] = prefect.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=page * PAGE)
         for run in runs:
             reason = Suspension.of(run.state.state_details.pause_key if run.state is not None else None)

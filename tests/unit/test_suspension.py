@@ -103,3 +103,13 @@ def test_a_flow_run_suspended_for_a_job_that_cannot_be_looked_at_is_not_so_for_e
     with disable_run_logger():
         assert deferral._pass("local", runtime, prefect) == len(told)
     assert words == told
+
+
+def test_those_that_are_suspended_are_all_found_however_many_there_are() -> None:
+    def suspended(number: int) -> Any:
+        key = Suspension(block="local", job_id=f"j{number}").key
+        return SimpleNamespace(id=number, state=SimpleNamespace(state_details=SimpleNamespace(pause_key=key)))
+
+    runs = [suspended(number) for number in range(2_500)]
+    prefect: Any = SimpleNamespace(read_flow_runs=lambda *, limit, offset, **_: runs[offset : offset + limit])
+    assert [reason.job_id for _, reason in deferral._suspended(prefect)] == [f"j{number}" for number in range(2_500)]
