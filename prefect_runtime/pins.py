@@ -18,6 +18,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect_runtime.card_writer import patch_card
 from prefect_runtime.cards import read_all_cards, record_of
 from prefect_runtime.execution import Execution
+from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.wire.fields import parse_time
 
 _KEY_CHARACTERS = 26
@@ -43,7 +44,6 @@ class Pin:
     """
 
     def __init__(self, client: SyncPrefectClient, execution: Execution, key: str) -> None:
-        self._client = client
         self._execution = execution
         self.key = key
         # The first that was written counts: of two that wrote at the same time both then go by it.
@@ -55,19 +55,20 @@ class Pin:
         """Write the card, or write it anew."""
         self.fields = {name: value for name, value in fields.items() if value}
         body: dict[str, Any] = {"data": markdown, "metadata_": self.fields}
-        if self._artifact_id is not None:
-            patch_card(self._client, self._artifact_id, body)
-            return
-        made = self._client.create_artifact(
-            ArtifactCreate(
-                key=self.key,
-                type="markdown",
-                description=description,
-                flow_run_id=self._execution.flow_run_id,
-                task_run_id=self._execution.task_run_id,
-                **body,
+        with prefect_client() as client:  # that of the beginning may be closed by now, where a session is left
+            if self._artifact_id is not None:
+                patch_card(client, self._artifact_id, body)
+                return
+            made = client.create_artifact(
+                ArtifactCreate(
+                    key=self.key,
+                    type="markdown",
+                    description=description,
+                    flow_run_id=self._execution.flow_run_id,
+                    task_run_id=self._execution.task_run_id,
+                    **body,
+                )
             )
-        )
         self._artifact_id = made.id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from prefect_runtime import session_cards
+from prefect_runtime import pins, session_cards
 from prefect_runtime.client import Credentials
 from prefect_runtime.execution import Execution
 from prefect_runtime.session_cards import open_or_find
@@ -106,6 +107,27 @@ def test_a_session_that_was_left_is_closed_though_its_card_cannot_be_written(
     prefect: Any = None
     assert session_cards.close_left(prefect, runtime, card) == "s1"
     assert runtime.closed == ["s1"]
+
+
+def test_a_card_is_written_though_the_client_it_was_read_with_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a temporary server the sync client of an async flow lives for the time of a call, a session for longer."""
+
+    class Api:
+        def __init__(self) -> None:
+            self.made: list[Any] = []
+
+        def read_artifacts(self, **_: Any) -> list[Any]:
+            return []
+
+        def create_artifact(self, artifact: Any) -> Any:
+            self.made.append(artifact.key)
+            return SimpleNamespace(id=uuid4())
+
+    opened, later = Api(), Api()
+    monkeypatch.setattr(pins, "prefect_client", lambda: contextlib.nullcontext(later))
+    client: Any = opened
+    pins.Pin(client, EXECUTION, "prts1-a").write({"session_id": "s1"}, "", "")
+    assert (opened.made, later.made) == ([], ["prts1-a"])
 
 
 def test_the_intent_is_on_the_card_before_the_session_is_asked_for(runtime: Runtime, pin: Pin) -> None:
