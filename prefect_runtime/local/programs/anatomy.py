@@ -65,6 +65,22 @@ def active_qubits(circuits: Iterable[QuantumCircuit]) -> set[int]:
     return active
 
 
+def is_random(circuit: QuantumCircuit) -> bool:
+    """Return whether two runs of a circuit may end in different states: it measures, or resets a qubit in use."""
+    used: set[Any] = set()
+    for instruction in circuit.data:
+        operation = instruction.operation
+        if isinstance(operation, ControlFlowOp):
+            names = {inner.name for inner, _ in _flat(operation, tuple(range(operation.num_qubits)))}
+            if not names.isdisjoint(("measure", "reset")):
+                return True
+        if operation.name == "measure" or (operation.name == "reset" and not used.isdisjoint(instruction.qubits)):
+            return True
+        if operation.name not in ("barrier", "delay", "reset"):
+            used.update(instruction.qubits)
+    return False
+
+
 def anatomy(circuit: QuantumCircuit) -> Anatomy:
     """Take a circuit apart. Costs about 2 µs a gate."""
     place = {number: index for index, number in enumerate(sorted(active_qubits([circuit])))}

@@ -27,7 +27,8 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
 
     Publishes ``{"pub": number, "pubs": count, "seconds": float}`` as each PUB is done. A PUB's metadata says which of
     Aer's methods it was: ``metadata["simulator_metadata"]["method"]``. On an ideal backend the
-    expectation values are computed, and scattered by the precision; on a noisy one they are measured.
+    expectation values are computed, and scattered by the precision; on a noisy one they are measured. Of a circuit that
+    measures, or resets a qubit in use, they are averages over as many runs as the precision takes.
 
     Args:
         backend: An `ExactSimulator`.
@@ -51,14 +52,14 @@ def main(backend: Any, user_messenger: Any, *, pubs: Any, options: Mapping[str, 
         coerced = [without_idle_qubits(pub) for pub in coerced]
     for number, pub in enumerate(coerced):
         with naming_pub(number):  # all of them, before the first one takes its time
-            backend.choose([pub.circuit], shots=_shots(backend, pub.precision))
+            backend.choose([pub.circuit], shots=_shots(backend, pub))
     results = []
     for number, pub in enumerate(coerced):
         began = time.perf_counter()
-        # Another seed for each PUB: equal PUBs must not get equal noise.
-        estimator = _estimator(backend, None if seed is None else seed + number)
         with naming_pub(number):
-            result = no_estimates(pub) if is_empty(pub) else estimator.run([pub]).result()[0]
+            # Another seed for each PUB: equal PUBs must not get equal noise.
+            seed_of_pub = None if seed is None else seed + number
+            result = no_estimates(pub) if is_empty(pub) else _run(backend, seed_of_pub, pub)
         result.metadata.setdefault("simulator_metadata", {})["method"] = "" if is_empty(pub) else backend.method_used
         results.append(result)
         seconds = time.perf_counter() - began
@@ -72,12 +73,44 @@ def _precision(options: Mapping[str, Any]) -> float:
     return float(options.get("default_precision", DEFAULT_PRECISION))
 
 
-def _shots(backend: Any, precision: float) -> int:
-    if _is_ideal(backend):
+def _shots(backend: Any, pub: Any) -> int:
+    precision: float = pub.precision
+    if _is_ideal(backend) and not _is_random(pub):
         return 1
     if not 1e-100 < precision < math.inf:
-        raise CannotSimulateError(f"a noisy backend measures: a precision of {precision:g} takes no number of shots.")
+        why = "a circuit that measures or resets is averaged" if _is_ideal(backend) else "a noisy backend measures"
+        raise CannotSimulateError(f"{why}: a precision of {precision:g} takes no number of shots.")
     return math.ceil(1 / precision**2)
+
+
+def _run(backend: Any, seed: int | None, pub: Any) -> Any:
+    if not _is_ideal(backend):
+        return _measuring(backend, seed).run([pub]).result()[0]
+    computing = _computing(backend, seed, _shots(backend, pub))
+    return _averaged(computing, pub) if _is_random(pub) else computing.run([pub]).result()[0]
+
+
+def _averaged(computing: Any, pub: Any) -> Any:
+    """Return the `PubResult` of a circuit whose runs differ; ``stds`` are the most that this can amount to."""
+    import numpy as np
+    from qiskit.primitives.containers import DataBin, PubResult
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+
+    # Not scattered as well: the runs do that.
+    result = computing.run([EstimatorPub(pub.circuit, pub.observables, pub.parameter_values, 0.0)]).result()[0]
+    sizes = [
+        sum(abs(weight) for label, weight in terms.items() if label.strip("I"))
+        for terms in pub.observables.ravel().tolist()
+    ]
+    stds = np.broadcast_to(pub.precision * np.reshape(sizes, pub.observables.shape), pub.shape).copy()
+    data = DataBin(evs=result.data.evs, stds=stds, shape=pub.shape)
+    return PubResult(data, metadata={**result.metadata, "target_precision": pub.precision})
+
+
+def _is_random(pub: Any) -> bool:
+    from prefect_runtime.local.programs.anatomy import is_random
+
+    return is_random(pub.circuit)
 
 
 def _is_ideal(backend: Any) -> bool:
@@ -85,11 +118,15 @@ def _is_ideal(backend: Any) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _estimator(backend: Any, seed: int | None) -> Any:
-    from qiskit.primitives import BackendEstimatorV2
+def _computing(backend: Any, seed: int | None, shots: int) -> Any:
     from qiskit_aer.primitives import EstimatorV2
 
-    if _is_ideal(backend):
-        return EstimatorV2.from_backend(backend, options={"run_options": {"seed_simulator": seed}})
+    return EstimatorV2.from_backend(backend, options={"run_options": {"seed_simulator": seed, "shots": shots}})
+
+
+@lru_cache(maxsize=8)
+def _measuring(backend: Any, seed: int | None) -> Any:
+    from qiskit.primitives import BackendEstimatorV2
+
     # Aer's own EstimatorV2 would simulate every qubit an observable spans, idle or not: 127 on generic_127q.
     return BackendEstimatorV2(backend=backend, options={"seed_simulator": seed})

@@ -179,6 +179,50 @@ def test_a_precision_that_no_shots_reach_is_refused_where_it_is_measured(precisi
         run(estimator, [[QuantumCircuit(1), "Z"], [QuantumCircuit(1), "Z", None, precision]], backend="generic_5q")
 
 
+def measured_midway():
+    circuit = QuantumCircuit(2, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    circuit.cx(0, 1)
+    return circuit
+
+
+def decided_midway():
+    circuit = QuantumCircuit(2, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    with circuit.if_test((0, 1)):
+        circuit.x(1)
+    return circuit
+
+
+def reset_midway():
+    circuit = bell(measured=False)
+    circuit.reset(0)
+    circuit.cx(1, 0)
+    return circuit
+
+
+@pytest.mark.parametrize("circuit", [measured_midway(), decided_midway(), reset_midway()])
+@pytest.mark.parametrize("precision", [0.2, 0.004])
+def test_a_circuit_that_collapses_on_its_way_is_averaged_over_as_many_runs_as_its_precision_takes(circuit, precision):
+    data = run(estimator, [[circuit, ["ZZ", {"ZI": 2.0, "II": 1.0}], None, precision]], SEED)[0].data
+    assert data.stds == pytest.approx([precision, 2 * precision])
+    assert (abs(data.evs - [1.0, 1.0]) <= 5 * data.stds).all()
+
+
+def test_a_circuit_that_collapses_on_its_way_has_no_exact_value():
+    with pytest.raises(CannotSimulateError, match=r"^PUB 1: .*a precision of 0 takes no number of shots"):
+        run(estimator, [[bell(measured=False), "ZZ", None, 0], [measured_midway(), "ZZ", None, 0]])
+
+
+def test_resets_before_everything_else_cost_no_exactness():
+    circuit = QuantumCircuit(2)
+    circuit.reset([0, 1])
+    circuit.h(0)
+    assert run(estimator, [[circuit, "IX", None, 0]])[0].data.evs == pytest.approx(1)
+
+
 def test_precision_comes_from_the_pub_then_the_options_then_qiskits_default():
     pub = [bell(measured=False), {"ZZ": 1}, None]
 
