@@ -36,6 +36,12 @@ _NAMES = frozenset(
     }
 )
 
+MAX_TMPDIR_BYTES = 75
+"""A longer path leaves no room for the socket by which processes are started: ``/pymp-xxxxxxxx/listener-xxxxxxxx``.
+
+Source: CPython 3.11 to 3.13, multiprocessing/connection.py, `arbitrary_address`; Linux, unix(7): 107 bytes at most.
+"""
+
 
 def home() -> Path:
     """Return the embedded runtime's data folder.
@@ -51,5 +57,11 @@ def home() -> Path:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that a runtime started from it gets: an allow-list, so that no token leaks."""
-    return {name: value for name, value in environment.items() if name in _NAMES or name.startswith("LC_")}
+    """Return the part of an environment that a runtime started from it gets: an allow-list, so that no token leaks.
+
+    A folder for temporary files whose path is too long to start processes from is left out: the system's own serves.
+    """
+    kept = {name: value for name, value in environment.items() if name in _NAMES or name.startswith("LC_")}
+    if len(os.fsencode(kept.get("TMPDIR", ""))) > MAX_TMPDIR_BYTES:
+        del kept["TMPDIR"]
+    return kept
