@@ -17,7 +17,10 @@ _SOLUTION = "Make room on the disk of the runtime's folder, or delete jobs that 
 
 def in_words(error: OSError | sqlite3.Error) -> str:
     """Return what went wrong, without paths."""
-    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    if not words and len(error.args) == 1:  # Python's own and ours, with a text in the place of a number
+        words = str(error)
+    return words or type(error).__name__
 
 
 def refusal(error: OSError | sqlite3.Error) -> Refusal:
