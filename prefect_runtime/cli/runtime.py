@@ -161,7 +161,7 @@ def _show_qiskit(found: DiscoveryDocument, folder: Path) -> None:
 
 
 def _folder(given: Path | None) -> Path:
-    return (given or home()).absolute()
+    return (given or home()).expanduser().absolute()  # a shell leaves the ~ of `--data-dir=~/x` to us
 
 
 @app.command
