@@ -212,6 +212,7 @@ def source_text(data: str) -> str:
         text = base64.b64decode(data, validate=True).decode()
     except (binascii.Error, ValueError):
         text = data
+    text = text.removeprefix("\ufeff")  # the mark some editors begin a file with: Python reads such files
     if len(text) > MAX_SOURCE_CHARACTERS:
         solution = "Give large data as inputs of the job."
         raise Refusal(413, 413, f"data: more than {MAX_SOURCE_CHARACTERS} characters.", solution=solution)
