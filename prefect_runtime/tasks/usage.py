@@ -10,6 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_runtime.blocks.credentials import CredentialsLike, load_credentials
 from prefect_runtime.tasks.run import primitive_inputs
+from prefect_runtime.tasks.wait import check_choice
+from prefect_runtime.wire.errors import ConfigurationError
 
 
 @task(name="Estimate usage", task_run_name="Estimate usage of {program_id}", retries=0, cache_policy=NO_CACHE)
@@ -46,6 +48,10 @@ def estimate_usage(
     Raises:
         ConfigurationError: Something that could not be run.
     """
+    check_choice("program_id", program_id, ("sampler", "estimator"))
+    name, value = ("precision", precision) if program_id == "sampler" else ("shots", shots)
+    if value is not None:  # an estimate that left it out would be of another job
+        raise ConfigurationError(f"{name}: a job of the {program_id} takes none; see program_id.")
     default = ("default_shots", shots) if program_id == "sampler" else ("default_precision", precision)
     inputs = primitive_inputs(pubs, options, *default)
     with load_credentials(credentials).get_client() as service:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from prefect_runtime.tasks.run import primitive_inputs
+from prefect_runtime.tasks.usage import estimate_usage
 from prefect_runtime.wire.errors import ConfigurationError
 
 
@@ -28,3 +31,16 @@ def test_what_is_no_number_of_shots_is_refused_by_name(shots: object) -> None:
 def test_options_that_are_no_mapping_are_refused_by_name(options: object) -> None:
     with pytest.raises(ConfigurationError, match="options: must be a mapping"):
         primitive_inputs(["pub"], options, "default_shots", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"precision": 0.1}, "precision"),
+        ({"program_id": "estimator", "shots": 1000}, "shots"),
+        ({"program_id": "estimater"}, "program_id"),
+    ],
+)
+def test_an_estimate_is_refused_that_would_leave_out_what_was_asked_for(asked: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        estimate_usage.fn("local", ["OPENQASM 3.0; bit c; qubit q; c = measure q;"], **asked)
