@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.transactions import BaseTransaction, get_transaction
 
 from prefect_runtime.blocks.credentials import CredentialsLike
+from prefect_runtime.client.retry import check_seconds
 from prefect_runtime.prefect_api import prefect_client
 from prefect_runtime.tasks.job import cancel_job
 from prefect_runtime.tasks.note import run_logger
@@ -41,9 +42,9 @@ def open_jobs(backend: str, limit: int, *, timeout: float | None = None) -> Iter
 
     Raises:
         TimeoutError: No place was free in time.
-        ConfigurationError: A limit that is none.
+        ConfigurationError: A name, a limit or a timeout that is none.
     """
-    name = _name(backend, limit)
+    name = _checked(backend, limit, timeout)
     with contextlib.suppress(ObjectAlreadyExists), prefect_client() as client:  # made by another just now
         client.upsert_global_concurrency_limit_by_name(name, limit)
     # A renewal that fails must not end a wait of hours: strict alone would have it do so.
@@ -54,7 +55,7 @@ def open_jobs(backend: str, limit: int, *, timeout: float | None = None) -> Iter
 @contextlib.asynccontextmanager
 async def aopen_jobs(backend: str, limit: int, *, timeout: float | None = None) -> AsyncIterator[None]:
     """Hold one of `limit` places for open jobs on a backend; see `open_jobs`, whose async twin this is."""
-    name = _name(backend, limit)
+    name = _checked(backend, limit, timeout)
     async with get_client() as client:
         with contextlib.suppress(ObjectAlreadyExists):
             await client.upsert_global_concurrency_limit_by_name(name, limit)
@@ -62,7 +63,11 @@ async def aopen_jobs(backend: str, limit: int, *, timeout: float | None = None) 
         yield
 
 
-def _name(backend: str, limit: int) -> str:
+def _checked(backend: str, limit: int, timeout: float | None) -> str:
+    """Return the limit's name; None for a backend would be a limit that all share who leave the choice to a block."""
+    if not isinstance(backend, str) or not backend or set(backend) & set("/%&><"):  # Prefect's own rule
+        raise ConfigurationError(f"backend: must be a name without / % & > <; got {backend!r}.")
+    check_seconds("timeout", timeout)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ConfigurationError(f"limit: must be a whole number of at least 1; got {limit!r}.")
     return f"prefect-runtime-{backend}"
