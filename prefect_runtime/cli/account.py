@@ -78,5 +78,8 @@ def _of_block(name: str) -> RuntimeService:
         raise
     except Exception as error:  # noqa: BLE001 - Prefect's API cannot be asked
         said = (str(error).splitlines() or [""])[0]
-        raise ConfigurationError(f"block: {name!r} cannot be loaded ({type(error).__name__}: {said}).") from None
+        raise ConfigurationError(
+            f"block: Prefect's API cannot be asked for {name!r} ({type(error).__name__}: {said}); "
+            "is PREFECT_API_URL right?"
+        ) from None
     return block.get_client()

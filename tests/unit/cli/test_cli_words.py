@@ -152,3 +152,18 @@ def test_wrong_usage_has_an_exit_code_of_its_own(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+def test_a_block_that_cannot_be_asked_for_is_told_by_prefects_api(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not the runtime that refuses the connection, which is what "cannot be loaded" was taken for."""
+
+    def refuse(_: str) -> None:
+        raise ConnectionError("Connection refused")
+
+    monkeypatch.setattr("prefect_runtime.blocks.credentials.load_credentials", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main(["jobs", "--block", "ibm"])
+    assert ended.value.code == Exit.ERROR
+    assert "Prefect's API cannot be asked for 'ibm' (ConnectionError: Connection refused)" in capsys.readouterr().err
