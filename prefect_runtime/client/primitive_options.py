@@ -6,7 +6,6 @@ embedded runtime has ``seed`` besides, and leaves out what it cannot do with a w
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -66,6 +65,8 @@ def check_options(program_id: str, options: Mapping[str, Any], *, embedded: bool
         if name.partition(".")[0] in _ARGUMENTS:
             given = _ARGUMENTS[name.partition(".")[0]]
             raise ConfigurationError(f"options: {name!r} is none here: give {given} as arguments. Nothing was sent.")
+        import difflib  # for those who have misspelt one
+
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else f" It has {', '.join(sorted(known))}."
         raise ConfigurationError(f"options: the {program_id} has no {name!r}.{hint} Nothing was sent.")

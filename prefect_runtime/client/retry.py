@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Protocol, TypeVar
 
 import tenacity
@@ -93,7 +92,9 @@ class Deadline:
 
 def is_number(value: object) -> bool:
     """Tell whether it is a number that can be counted with and shown, NumPy's among them; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | Fraction)
+    if isinstance(value, numbers.Rational):  # a fraction has no form that is sent
+        return is_whole_number(value)
+    return isinstance(value, numbers.Real)
 
 
 def is_whole_number(value: object) -> bool:
