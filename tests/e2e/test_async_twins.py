@@ -108,6 +108,7 @@ def test_one_job_from_end_to_end_and_once_more(bell: QuantumCircuit, upload: Upl
     assert jobs_of(service, run_id(state)) == jobs
 
 
+@pytest.mark.pr
 @pytest.mark.parametrize("how", ["beside the loop", "in it"])
 def test_the_body_of_an_async_flow_shows_progress_and_pictures_too(how: str, upload: Upload) -> None:
     program = upload(COUNTS)

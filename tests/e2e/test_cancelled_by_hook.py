@@ -128,6 +128,7 @@ def test_a_job_to_be_kept_is_kept_though_two_blocks_are_of_its_server(
         job.cancel()
 
 
+@pytest.mark.pr
 @pytest.mark.parametrize("waits", ["for many", "for interim results", "for the first one"])
 def test_a_job_to_be_kept_is_kept_whatever_waits_for_it(waits: str, upload: Upload, service: RuntimeService) -> None:
     program = upload(SLEEPS)

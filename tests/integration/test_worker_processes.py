@@ -217,6 +217,7 @@ def scarce(tmp_path: Path) -> Iterator[tuple[RuntimeService, Path]]:
         server.terminate()
 
 
+@pytest.mark.pr
 def test_jobs_wait_in_the_queue_until_there_is_room_for_a_process_and_can_be_cancelled_there(
     scarce: tuple[RuntimeService, Path],
 ) -> None:
@@ -235,6 +236,7 @@ def test_jobs_wait_in_the_queue_until_there_is_room_for_a_process_and_can_be_can
     assert cancelled.status() is JobStatus.CANCELLED
 
 
+@pytest.mark.pr
 def test_a_server_that_is_stopped_while_there_is_no_room_for_a_process_ends_at_once(
     scarce: tuple[RuntimeService, Path],
 ) -> None:
