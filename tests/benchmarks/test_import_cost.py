@@ -1,4 +1,4 @@
-"""The client is cheap to import: it costs little more than the three libraries it stands on."""
+"""The client is cheap to import: little more than the three libraries it stands on, and a fraction of IBM's client."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
+
 LIBRARIES = "import requests, websocket, tenacity"
-OURS = "import prefect_runtime.client"
+# In the same order: one and the same import of urllib3 took 9 ms or 49, by what had been imported before it.
+OURS = f"{LIBRARIES}, prefect_runtime.client"
 ROUNDS, MOST_ROUNDS = 9, 27
-MOST = 2.0  # 1.3 to 1.7 seen: most of it is what the libraries load only when they are used
+MOST = 1.5
+TIMES_CHEAPER_THAN_IBMS = 5.0
 
 
 def cost(statement: str) -> float:
@@ -22,7 +26,7 @@ def cost(statement: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
-def test_importing_the_client_costs_at_most_twice_its_libraries(report: Callable[[str], None]) -> None:
+def test_importing_the_client_costs_at_most_one_and_a_half_times_its_libraries(report: Callable[[str], None]) -> None:
     cost(LIBRARIES), cost(OURS)  # the first of each fills the file cache
     libraries, ours = list[float](), list[float]()
     ratio = float("inf")
@@ -36,3 +40,14 @@ def test_importing_the_client_costs_at_most_twice_its_libraries(report: Callable
         f"{1000 * min(libraries):.0f} ms, ratio {ratio:.2f} (at most {MOST})"
     )
     assert ratio <= MOST
+
+
+@pytest.mark.pr
+def test_importing_the_client_is_many_times_cheaper_than_importing_ibms(report: Callable[[str], None]) -> None:
+    pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
+    ours, theirs = "import prefect_runtime.client", "import qiskit_ibm_runtime"
+    cost(ours), cost(theirs)
+    samples = [(cost(ours), cost(theirs)) for _ in range(5)]
+    mine, his = min(one for one, _ in samples), min(one for _, one in samples)
+    report(f"import: client {1000 * mine:.0f} ms, qiskit_ibm_runtime {1000 * his:.0f} ms, ratio {his / mine:.1f}")
+    assert his / mine >= TIMES_CHEAPER_THAN_IBMS
