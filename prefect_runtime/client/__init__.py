@@ -12,7 +12,7 @@ Data flows service -> submission -> preparing, primitives -> rest -> endpoints -
                   makes two equal (fingerprint), how well it would run (fidelity); PUBs for workers without Qiskit
     usage         what it will cost; preview.py shows it
     pace          how fast job requests are sent, once the server has said that they are too many
-    names         requests with an idempotency key: one at a time in this process
+    named_requests  those with an idempotency key: one at a time in this process
     choice        which backend is best for a piece of work
     finding       jobs by every filter, page by page
     sessions      sessions and batches                               -> RuntimeSession

@@ -69,7 +69,7 @@ class Settling:
         Raises:
             IdempotencyConflictError: It is another request's.
         """
-        known = self._client.names.known(card.key)
+        known = self._client.named_requests.known(card.key)
         if known is None or not known.job_id:
             return None
         try:

@@ -83,7 +83,7 @@ def submit(
     submission = _Submission(request, client, journal, settling, jobs_per_minute)
     with contextlib.ExitStack() as held:
         if explicit:
-            submission.or_abandon(lambda: held.enter_context(client.names.turn(card.key)))
+            submission.or_abandon(lambda: held.enter_context(client.named_requests.turn(card.key)))
         return submission.find_or_create(card, prepare)
 
 
@@ -164,7 +164,7 @@ class _Submission:
 
     def _sent_before(self, card: Card) -> Card:
         """Return the card as this process left it when it sent the same and did not learn what became of it."""
-        known = self._client.names.known(card.key)
+        known = self._client.named_requests.known(card.key)
         if card.intended_at or known is None or known.job_id or known.fingerprint != card.fingerprint:
             return card
         return replace(card, intended_at=known.intended_at, posts=known.posts)
@@ -210,7 +210,7 @@ class _Submission:
     def _not_taken(self, card: Card) -> None:
         """Say that the request was provably refused; after others that were lost, the next who asks looks for those."""
         if card.posts == 1:
-            self._client.names.forget(card.key)
+            self._client.named_requests.forget(card.key)
             self._journal.withdraw(card)
         else:
             self._journal.give_up(card)
@@ -300,7 +300,7 @@ class _Submission:
 
     def _remember(self, card: Card) -> None:
         if self._request.idempotency_key is not None:
-            self._client.names.remember(card)
+            self._client.named_requests.remember(card)
 
 
 # No connection proves that nothing was taken; of all other errors only 429 does.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.names import Names
+from prefect_runtime.client.named_requests import NamedRequests
 from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.request import Prepared, Request
 from prefect_runtime.client.submission import submit
@@ -57,7 +57,7 @@ class Client:
     def __init__(self, server: list[dict[str, Any]], *refusals: Exception) -> None:
         self.clock = SteppedClock()
         self.pace = Pace(self.clock)
-        self.names = Names(self.clock)
+        self.named_requests = NamedRequests(self.clock)
         self.server = server
         self.refusals = list(refusals)
         self.dies_after_a_request = False

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from prefect_runtime.client.auth import Access, access_source
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.names import Names
+from prefect_runtime.client.named_requests import NamedRequests
 from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.retry import SYSTEM_CLOCK, Clock, Deadline, RetryPolicy
 from prefect_runtime.client.transport.exchange import Answer, Transport
@@ -38,7 +38,7 @@ class Line:
 
     Attributes:
         pace: At what pace it takes jobs.
-        names: Requests that were named by who asked for them.
+        named_requests: Those that whoever asked for them has named.
 
     Args:
         credentials: The account.
@@ -62,7 +62,7 @@ class Line:
         self._access = access_source(credentials, self._transport, clock)
         self._lock = threading.RLock()  # a garbage collection may close this client at any line: see accounts.py
         self.pace = Pace(clock)
-        self.names = Names(clock)
+        self.named_requests = NamedRequests(clock)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def test_who_is_gone_while_another_asks_for_the_same_sends_nothing(clock: FakeCl
             send(server, NAMED, NoJournal())
         said.append(str(caught.value))
 
-    with server.names.turn(key_of_named(clock)):
+    with server.named_requests.turn(key_of_named(clock)):
         thread = threading.Thread(target=ask)
         thread.start()
         clock.sleep(1.0)

@@ -11,7 +11,7 @@ import pytest
 
 from prefect_runtime.client import settling
 from prefect_runtime.client.credentials import Credentials
-from prefect_runtime.client.names import Names
+from prefect_runtime.client.named_requests import NamedRequests
 from prefect_runtime.client.pace import Pace
 from prefect_runtime.client.request import Card, NoJournal, Prepared, Request
 from prefect_runtime.client.retry import Deadline
@@ -51,7 +51,7 @@ class Server:
         self.credentials = credentials
         self.knows_keys = credentials.channel == "local"
         self.pace = Pace(clock)
-        self.names = Names(clock)
+        self.named_requests = NamedRequests(clock)
         self.found: list[dict[str, Any]] = []
         self.posts: list[dict[str, Any]] = []
         self.times: list[float] = []

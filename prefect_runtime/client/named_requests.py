@@ -20,7 +20,7 @@ TURN_PAUSE = 0.1  # seconds
 MOST_REMEMBERED = 1000  # requests; after so many others, the server's list has it
 
 
-class Names:
+class NamedRequests:
     """The named requests of one account in this process. Safe to share between threads.
 
     Args:
