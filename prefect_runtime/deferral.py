@@ -35,7 +35,7 @@ from prefect_runtime.blocks import CredentialsLike, load_credentials
 from prefect_runtime.client import ResultDecoder, RuntimeService
 from prefect_runtime.client.retry import Deadline, check_seconds
 from prefect_runtime.orphans import cancel_orphans, unfinished
-from prefect_runtime.prefect_api import prefect_client
+from prefect_runtime.prefect_api import AT_ONCE, prefect_client
 from prefect_runtime.tasks.note import note
 from prefect_runtime.tasks.together import outcome, run_by_name
 from prefect_runtime.tasks.wait import OnTimeout, check_fetching, check_waiting
@@ -180,8 +180,7 @@ def _suspend(suspension: Suspension) -> None:
         logger.info("Job %s: waited for here; only a flow run of a deployment can be suspended", suspension.job_id)
         return
     logger.info("Job %s: not final yet; this flow run is suspended until it is", suspension.job_id)
-    at_once: Any = {"_sync": True}  # in an async flow it would give a coroutine, and suspend nothing
-    suspend_flow_run(key=suspension.key, **at_once)
+    suspend_flow_run(key=suspension.key, **AT_ONCE)
 
 
 @flow(name="Watch runtime jobs", flow_run_name="watch-jobs-{credentials}")

@@ -165,9 +165,10 @@ class Picture:
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import ArtifactUpdate
 
+        from prefect_runtime.prefect_api import AT_ONCE
+
         if self._artifact is None:
-            at_once: Any = {"_sync": True}  # in the body of an async flow it would give a coroutine
-            made = create_image_artifact(uri, key=self.key, description=self.description, **at_once)
+            made = create_image_artifact(uri, key=self.key, description=self.description, **AT_ONCE)
             return made if isinstance(made, UUID) else None
         with get_client(sync_client=True) as client:  # in its place: Prefect's own function would make another one
             client.update_artifact(self._artifact, ArtifactUpdate(data=uri))

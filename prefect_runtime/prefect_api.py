@@ -36,6 +36,10 @@ def ask_again_soon(answer: httpx.Response) -> None:
         answer.headers["Retry-After"] = str(PAUSES[tries])
 
 
+AT_ONCE: Any = {"_sync": True}
+"""For Prefect's functions that are sync or async: in the body of an async flow, and beside its loop, they would give a
+coroutine, and do nothing. No type of theirs has it: their decorator takes it."""
+
 HTTPX_SETTINGS: dict[str, Any] = {"event_hooks": {"response": [ask_again_soon]}}
 
 

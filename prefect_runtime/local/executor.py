@@ -296,8 +296,8 @@ class Executor:
         )
         with self._news:
             closing, cancelled = self._closing, job.id in self._cancelled
-        told_apart = cancelled or ending.too_long or bool(ending.broke)  # it ended so, whatever ends the server
-        if closing and ending.report is None and not told_apart:  # the next start settles it (recovery.py)
+        ended_by_server = closing and not (ending.report or ending.too_long or ending.broke or cancelled)
+        if ended_by_server:  # the next start settles it (recovery.py)
             with contextlib.suppress(sqlite3.Error):  # this one counts, that is all
                 self._store.discount_start(job.id)
             return False

@@ -10,12 +10,11 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from prefect_runtime.prefect_api import AT_ONCE
+
 LEAST_SECONDS_BETWEEN_UPDATES = 1.0
 _PARTS = (("iteration", "iterations"), ("iteration", "total"), ("step", "steps"), ("step", "total"))
 """Members of an interim result that say how far a program is, as programs of the field call them."""
-
-_AT_ONCE: Any = {"_sync": True}
-"""For Prefect's decorator: in the body of an async flow, and beside its loop, it would give a coroutine."""
 
 
 class Progress:
@@ -53,10 +52,10 @@ class Progress:
         self._last = time.monotonic()
         with contextlib.suppress(Exception):
             if self._artifact is None:
-                made = create_progress_artifact(percent, description=words, **_AT_ONCE)
+                made = create_progress_artifact(percent, description=words, **AT_ONCE)
                 self._artifact = made if isinstance(made, UUID) else None
             else:
-                update_progress_artifact(self._artifact, percent, description=words, **_AT_ONCE)
+                update_progress_artifact(self._artifact, percent, description=words, **AT_ONCE)
 
 
 def percent_of(interim: Any) -> float | None:
