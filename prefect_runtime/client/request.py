@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from prefect_runtime.client.retry import check_seconds
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import KEY_PREFIX
 
@@ -171,6 +172,43 @@ class NoJournal:
 
     def report_duplicates(self, card: Card, kept: str, others: Sequence[str]) -> None:
         """The log has it."""
+
+
+def check_work(program_id: str, inputs: Mapping[str, Any]) -> None:
+    """Refuse what is no program, or no inputs.
+
+    Raises:
+        ConfigurationError: It is none; the message names the field.
+    """
+    if not isinstance(program_id, str) or not program_id:
+        raise ConfigurationError("program_id: must be a text that is not empty.")
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        raise ConfigurationError("inputs: must be a mapping from argument names to values.")
+
+
+def check_terms(
+    on_existing: str,
+    optimization_level: int | None,
+    idempotency_key: str | None,
+    max_execution_time: float | None,
+    private: bool,
+) -> None:
+    """Refuse terms on which nothing can be submitted.
+
+    Raises:
+        ConfigurationError: One of them; the message names the field.
+    """
+    if on_existing not in ("attach", "new"):
+        raise ConfigurationError(f"on_existing: {on_existing!r} is none of 'attach', 'new'.")
+    if optimization_level not in (None, 0, 1, 2, 3):
+        raise ConfigurationError(f"optimization_level: must be 0, 1, 2, 3 or None; got {optimization_level!r}.")
+    if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
+        raise ConfigurationError("idempotency_key: must be a text that is not empty.")
+    check_seconds("max_execution_time", max_execution_time)
+    if max_execution_time == 0:
+        raise ConfigurationError("max_execution_time: must be more than 0 seconds.")
+    if not isinstance(private, bool):
+        raise ConfigurationError("private: must be True or False.")
 
 
 def check_backend(backend: str | Sequence[str] | None) -> str | tuple[str, ...] | None:

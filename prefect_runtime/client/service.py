@@ -24,7 +24,9 @@ from prefect_runtime.client.request import (
     check_backend,
     check_log_level,
     check_tags,
+    check_terms,
     check_words,
+    check_work,
     take_options,
     whole,
 )
@@ -241,22 +243,9 @@ class RuntimeService(ServiceBackends, ServiceJobs, ServicePrograms):
         Raises:
             ConfigurationError: Something that cannot work; the message names the field.
         """
-        if not isinstance(program_id, str) or not program_id:
-            raise ConfigurationError("program_id: must be a text that is not empty.")
-        if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
-            raise ConfigurationError("inputs: must be a mapping from argument names to values.")
-        if on_existing not in ("attach", "new"):
-            raise ConfigurationError(f"on_existing: {on_existing!r} is none of 'attach', 'new'.")
-        if optimization_level not in (None, 0, 1, 2, 3):
-            raise ConfigurationError(f"optimization_level: must be 0, 1, 2, 3 or None; got {optimization_level!r}.")
-        if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
-            raise ConfigurationError("idempotency_key: must be a text that is not empty.")
-        check_seconds("max_execution_time", max_execution_time)
-        if max_execution_time == 0:
-            raise ConfigurationError("max_execution_time: must be more than 0 seconds.")
+        check_work(program_id, inputs)
+        check_terms(on_existing, optimization_level, idempotency_key, max_execution_time, private)
         check_words(session_id=session_id, image=image)
-        if not isinstance(private, bool):
-            raise ConfigurationError("private: must be True or False.")
         if primitives.is_primitive(program_id, inputs):
             inputs = primitives.read(program_id, inputs)
             channel = self.client.credentials.channel
