@@ -49,6 +49,7 @@ class Watch:
         self.error: QiskitRuntimeError | None = None
         self.waiters: set[Waiter] = set()
         self.answers = 0  # queries that were answered, or have failed
+        self.is_asked = False  # a query is under way
         self.due = math.inf
         self.planned = 0.0  # seconds between the last query and `due`
         self.running_since: float | None = None  # when we first heard that it runs
@@ -85,6 +86,16 @@ class Watch:
         self.times_gone = self.times_gone + 1 if gone else 0
         if for_good or self.times_gone >= CONFIRM_GONE:
             self.error = error
+
+    def asking(self) -> None:
+        """Note that a query is under way."""
+        self.is_asked = True
+
+    def asked(self) -> None:
+        """Note that none is under way any more."""
+        self.is_asked = False
+        for waiter in self.waiters:
+            waiter.asked(self)
 
     def wanted_now(self) -> None:
         """Have it asked for as soon as the server lets us."""
@@ -153,6 +164,7 @@ class Waiter:
         self.interrupt = interrupt or Interrupt()
         self.watches: list[Watch] = []
         self.answers_before: dict[str, int] = {}
+        self._too_old: set[str] = set()  # jobs whose query was under way when the process was stopped
         self._clock = clock
         self._deadline = deadline
         self._grace = Deadline(FIRST_ANSWER_GRACE, clock)
@@ -168,7 +180,16 @@ class Waiter:
         """True after the deadline; not before each job was asked for once, if that does not take too long."""
         if not self._deadline.expired:
             return False
-        return self._grace.expired or all(w.answers > self.answers_before[w.job_id] for w in self.watches)
+        return self._grace.expired or all(self._has_answer(watch) for watch in self.watches)
+
+    def _has_answer(self, watch: Watch) -> bool:
+        return watch.job_id not in self._too_old and watch.answers > self.answers_before[watch.job_id]
+
+    def asked(self, watch: Watch) -> None:
+        """Take note that a query has ended; one from before a sleep says nothing of the time after it."""
+        if watch.job_id in self._too_old:
+            self._too_old.discard(watch.job_id)
+            self.answers_before[watch.job_id] = watch.answers
 
     def wake(self) -> None:
         """Have it look once more; for who does not hold the lock."""
@@ -187,6 +208,7 @@ class Waiter:
             return False
         self._grace = Deadline(AWAKE_GRACE, self._clock)
         self.answers_before = {watch.job_id: watch.answers for watch in self.watches}
+        self._too_old = {watch.job_id for watch in self.watches if watch.is_asked}
         return True
 
 

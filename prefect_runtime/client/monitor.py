@@ -264,7 +264,10 @@ class JobMonitor:
                 let = self._board.not_before
                 if now >= let and any(watch.due <= now for watch in open_watches):
                     # What is due soon goes along: one list serves all, and jitter does not pull them apart.
-                    return [watch.job_id for watch in open_watches if watch.due - JITTER * watch.planned <= now]
+                    due = [watch for watch in open_watches if watch.due - JITTER * watch.planned <= now]
+                    for watch in due:
+                        watch.asking()
+                    return [watch.job_id for watch in due]
                 next_due = min((watch.due for watch in open_watches), default=math.inf)
                 self._clock.wait(self._wake, None if next_due == math.inf else max(0.0, max(next_due, let) - now))
 
@@ -272,6 +275,7 @@ class JobMonitor:
         watch = self._board.watches.get(job_id)
         if watch is None:
             return
+        watch.asked()
         if at_once:
             watch.wanted_now()
             return

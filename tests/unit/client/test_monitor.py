@@ -588,6 +588,29 @@ def test_a_timeout_that_passes_while_the_process_is_stopped_asks_once_more(
     assert found["j"].status is JobStatus.DONE
 
 
+@pytest.mark.parametrize("ends", ["with what was so before", "with an error"])
+def test_a_query_that_was_under_way_when_the_process_was_stopped_is_not_the_one_more(
+    ends: str, server: Server, monitor: JobMonitor, clock: FakeClock
+) -> None:
+    found: dict[str, JobDocument] = {}
+
+    def stopped_at_five_seconds(now: float) -> str:
+        if 5 <= now < 10:
+            clock.advance(100)
+            clock.sleep(0.1)  # who waits is awake before the answer is read
+            if ends == "with an error":
+                raise TransportError("the connection was gone")
+        elif now >= 10:
+            clock.sleep(0.1)  # an answer takes its time
+        return "Queued" if now < 50 else "Completed"
+
+    server.status["j"] = stopped_at_five_seconds
+    waiter = threading.Thread(target=lambda: found.update(monitor.wait(["j"], deadline=Deadline(10, clock))))
+    waiter.start()
+    clock.join([waiter])
+    assert found["j"].status is JobStatus.DONE
+
+
 def test_an_interrupt_ends_the_waits_it_was_given_and_no_others(
     server: Server, monitor: JobMonitor, clock: FakeClock
 ) -> None:
