@@ -2,20 +2,20 @@
 
 process.py preloads it into the forkserver, from which all programs are forked. A program that holds Python's lock in C
 code does not notice that its pipe to the server broke, and what it has started in a session of its own belongs to no
-group that could be signalled. So:
+group that could be signalled. So the process that the server has started divides:
 
-    the forkserver    takes in whoever loses its parent beneath it: all that programs start stays findable. Workers of
-                      uploaded programs do the same for theirs as long as they live (confinement.py)
-    the guard         a child of it that waits for the server's end, and then kills everything beneath the forkserver.
-                      It is there before the first worker, by which process.py tells it from what a program left behind
-    programs.lock     is held by the forkserver and all that is forked from it: the next server waits until it is free
+    the guard         stays the server's child, and waits until the server or the forkserver ends. Whoever loses its
+                      parents beneath it becomes its child: it ends them until the system says that it has none
+    the forkserver    is a child of it, goes on with Python's code, and takes in orphans as long as it lives: what a
+                      program left behind is found among its children (process.py). Workers of uploaded programs do
+                      the same for theirs (confinement.py)
+    programs.lock     is held by both and all that is forked from them: the next server waits until it is free
 
 Where there is no pidfd (Linux 5.3), programs still end by their broken pipe.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import os
@@ -31,49 +31,75 @@ _KILL_SECONDS = 10.0
 
 
 def _keep() -> None:
+    lock = None
     with contextlib.suppress(OSError):  # the server works in the data folder; it has made the file
         lock = os.open(LOCK, os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_SH)
+    server = int(os.environ.pop(SERVER_VARIABLE))
+    if hasattr(os, "pidfd_open"):
+        _divide(server, lock)
     adopt_orphans()
     # It is meant to reap those, too; Python's forkserver warns of each.
     warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")
-    forkserver, server = os.getpid(), int(os.environ.pop(SERVER_VARIABLE))
-    if not hasattr(os, "pidfd_open"):
-        return
-    if os.getppid() != server:
+
+
+def _divide(server: int, lock: int | None) -> None:
+    """Return as the forkserver; the process that it is forked from is its guard and never returns."""
+    try:
+        server_ends = os.pidfd_open(server)
+        if os.getppid() != server:
+            raise ProcessLookupError
+    except ProcessLookupError:
         os._exit(1)  # it was killed while we began
-    if os.fork() == 0:
-        try:
-            _guard(forkserver, [os.pidfd_open(server), os.pidfd_open(forkserver)])
-        finally:
-            os._exit(0)
-    # The server ended, and with it all workers: what they left behind is still there, and the guard.
-    atexit.register(_kill_beneath, forkserver)
+    adopt_orphans()
+    forkserver = os.fork()
+    if forkserver == 0:
+        os.close(server_ends)
+        return
+    try:
+        forkserver_ends = os.pidfd_open(forkserver)
+        _close_all_but([number for number in (lock, server_ends, forkserver_ends) if number is not None])
+        _guard([server_ends, forkserver_ends])
+    finally:
+        os._exit(0)
 
 
-def _guard(forkserver: int, either_ends: list[int]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def _close_all_but(keep: list[int]) -> None:
+    """Close what Python's forkserver was given: where it listens, nobody would answer once it was gone."""
     null = os.open(os.devnull, os.O_RDWR)
     for output in range(3):
         os.dup2(null, output)  # a reader of the server's output need not wait for us
+    first = 3
+    for number in sorted(keep):
+        os.closerange(first, number)
+        first = number + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
+def _guard(either_ends: list[int]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     select.select(either_ends, [], [])
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(forkserver, signal.SIGSTOP)  # once it was gone, nobody would know who was beneath it
-    if os.getppid() != forkserver:
-        return  # it has ended, and killed them itself
-    _kill_beneath(forkserver)
-    os.kill(forkserver, signal.SIGKILL)
-
-
-def _kill_beneath(forkserver: int) -> None:
     end = time.monotonic() + _KILL_SECONDS
     while time.monotonic() < end:
-        left = [pid for pid in descendants(forkserver) if pid != os.getpid()]
-        if not left:
+        kill(descendants(os.getpid()))
+        if _is_childless():
             return
-        kill(left)
         time.sleep(0.01)
+
+
+def _is_childless() -> bool:
+    """Tell whether all beneath this process have ended.
+
+    A look at /proc could not tell: it takes its time, and who is forked meanwhile by a process that then ends is in
+    no list. Whoever ends gives its children to us first.
+    """
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 _keep()

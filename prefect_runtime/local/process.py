@@ -72,7 +72,6 @@ _STARTING = threading.Lock()
 """Held while a process is made or orphans are looked for: a new worker is nobody's orphan."""
 
 _alive: set[int] = set()  # pids of workers
-_guards: dict[int, set[int]] = {}  # what a forkserver had started before its first worker: its guard (keeper.py)
 
 
 def _start(process: Any) -> None:
@@ -108,8 +107,6 @@ class WorkerProcess:
             self._pid: int = self._process.pid
             _alive.add(self._pid)
             self._parent = parent_of(self._pid)  # the forkserver
-            if self._parent is not None and self._parent not in _guards:  # no program has run in it yet
-                _guards[self._parent] = {pid for pid in children(self._parent) if pid not in _alive}
         theirs.close()
         self._inbox = Inbox(self._pipe)
         self._uid: int | None = None
@@ -237,8 +234,7 @@ class WorkerProcess:
             return
         for _ in range(_SWEEPS):
             with _STARTING:
-                known = _alive | _guards.get(self._parent, set())
-                orphans = [pid for pid in children(self._parent) if pid not in known]
+                orphans = [pid for pid in children(self._parent) if pid not in _alive]
             if not orphans:
                 return
             kill([*orphans, *(pid for orphan in orphans for pid in descendants(orphan))])

@@ -20,10 +20,7 @@ _SUBREAPER = 36  # Source: linux/prctl.h
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes beneath one, also those in a session of their own.
-
-    Those that are over and only wait to be looked after (zombies) are left out: nothing can be beneath them.
-    """
+    """Return the processes beneath one, also those in a session of their own, but for zombies."""
     beneath: dict[int, list[int]] = {}
     for child, parent in _parents().items():
         beneath.setdefault(parent, []).append(child)
@@ -39,11 +36,13 @@ def children(pid: int) -> list[int]:
 
 
 def parent_of(pid: int) -> int | None:
-    """Return a process's parent; None once it is over."""
+    """Return a process's parent; None once it is over, also where it only waits to be looked after (a zombie)."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         # "pid (name) state ppid …": the name may hold blanks and brackets.
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-        if state not in "ZX":
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, parent, threads = fields[0], fields[1], int(fields[17])
+        # One whose first thread has ended shows as a zombie while the others end: until then, its children are its own.
+        if state not in "ZX" or threads > 1:
             return int(parent)
     return None
 

@@ -202,9 +202,9 @@ def test_a_program_that_ignores_sigterm_is_gone_with_its_children_within_two_sec
 
 
 DAEMON = """
-import os, signal, time
+import ctypes, os, signal, threading, time
 
-def main(backend, user_messenger, *, pid_file, dies):
+def main(backend, user_messenger, *, pid_file, dies, parent_looks_dead):
     if os.fork() == 0:
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -213,6 +213,9 @@ def main(backend, user_messenger, *, pid_file, dies):
                 file.write(str(os.getpid()))
             os.rename(pid_file + ".new", pid_file)
             time.sleep(60)
+        if parent_looks_dead:  # /proc says "zombie" once the first thread has ended, whatever the others do
+            threading.Thread(target=time.sleep, args=(60,)).start()
+            ctypes.CDLL(None).pthread_exit(None)
         os._exit(0)
     while not os.path.exists(pid_file):
         time.sleep(0.01)
@@ -222,16 +225,18 @@ def main(backend, user_messenger, *, pid_file, dies):
 """
 
 
+@pytest.mark.parametrize("parent_looks_dead", [False, True], ids=["alone", "with a parent that looks dead"])
 @pytest.mark.parametrize("same_user", [False, True], ids=["own user", "the server's user"])
 def test_a_daemon_that_a_program_leaves_behind_is_ended(
-    serve: Callable[..., Served], tmp_path: Path, same_user: bool
+    serve: Callable[..., Served], tmp_path: Path, same_user: bool, parent_looks_dead: bool
 ) -> None:
     served = serve(slots=1, same_user=same_user)
     with RuntimeService(served.credentials) as service:
         program = service.upload_program(DAEMON, {**METADATA, "name": "daemon"})
         for dies in (False, True):
             file = tmp_path / f"pid-{dies}"
-            job = service.run(program, {"pid_file": str(file), "dies": dies})
+            inputs = {"pid_file": str(file), "dies": dies, "parent_looks_dead": parent_looks_dead}
+            job = service.run(program, inputs)
             job.wait_for_final_state(timeout=20)
             pid = int(file.read_text())
             eventually(lambda pid=pid: not alive([pid]), seconds=10, what="the end of the daemon")

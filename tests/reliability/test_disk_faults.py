@@ -87,9 +87,8 @@ class Round:
 
     def strike_worker(self) -> int:
         """A fault of the files that a job leaves behind."""
-        forkserver = next(
-            p for p in psutil.Process(self.served.process.pid).children() if "forkserver" in str(p.cmdline())
-        )
+        guard = next(p for p in psutil.Process(self.served.process.pid).children() if "forkserver" in str(p.cmdline()))
+        [forkserver] = guard.children()
         return self._strike_job(Fault.drawn(self.dice, ["write", "fsync", "openat"]), forkserver.pid)
 
     def strike_result(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -141,21 +140,26 @@ import ctypes, os, subprocess, sys
 
 def main(backend, user_messenger):
     quiet = "stdout=-3, stderr=-3, start_new_session=True"
-    code = f"import subprocess; p = subprocess.Popen(['sleep', '50'], {quiet}); print(p.pid)"
+    code = f"import subprocess; p = subprocess.Popen(['sleep', '50'], {quiet}); print(p.pid, flush=True)"
     orphan = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True)
-    user_messenger.publish([os.getpid(), int(orphan.stdout)])
+    code = f"import ctypes, threading, time; {code}; threading.Thread(target=time.sleep, args=(50,)).start()"
+    code += "; ctypes.CDLL(None).pthread_exit(None)"
+    hidden = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    user_messenger.publish([os.getpid(), int(orphan.stdout), int(hidden.stdout.readline())])
     ctypes.PyDLL(None).sleep(50)
 """
-"""Leaves a process behind that nobody is the parent of, and holds Python's lock in C code: no thread runs any more."""
+"""Leaves two processes behind, and holds Python's lock in C code, so that no thread of it runs any more.
+
+Nobody is the parent of the one; the other's has ended its first thread, by which the system shows it as a zombie.
+"""
 
 METADATA = {"name": "short", "description": "d", "max_execution_time": 60}
 
 
-def guards(served: Served) -> list[int]:
-    """The processes beside the workers, which are in sessions of their own."""
-    server = psutil.Process(served.process.pid)
-    [forkserver] = [child for child in server.children() if "forkserver" in str(child.cmdline())]
-    return [child.pid for child in forkserver.children() if os.getsid(child.pid) != child.pid]
+def guards(served: Served) -> list[psutil.Process]:
+    """What stands between the server and the process that makes all others."""
+    children = psutil.Process(served.process.pid).children()
+    return [child for child in children if "forkserver" in str(child.cmdline())]
 
 
 @pytest.mark.parametrize("end", [Served.kill, lambda served: served.process.terminate()], ids=["killed", "stopped"])
@@ -168,7 +172,8 @@ def test_no_program_outlives_the_server_whatever_it_does(
         service.run(service.upload_program(short, METADATA), {}).wait_for_final_state(timeout=20)
         cells = traces.folders()[0]
         eventually(lambda: not list(cells.iterdir()), what="the end of the first job's process")
-        assert len(guards(served)) == 1, "what the first job's end cleared away is what sees to the second's"
+        [guard] = guards(served)
+        assert len(guard.children()) == 1, "what the first job's end cleared away is what sees to the second's"
         job = service.run(program, {})
         eventually(job.interim_results, seconds=20)
         [pids] = job.interim_results()
