@@ -95,11 +95,11 @@ class Cells:
         self._remove_leftovers()
         self._own_users = not same_user and _can_change_user()
         self._reads_all = self._own_users and not _others_can_read_the_environment()
-        self._root = data_dir / "cells"
+        self._root, self._root_mode = data_dir / "cells", 0o700
         if self._own_users and not self._reads_all:  # who cannot read everything cannot enter the data folder
-            self._root = Path(tempfile.mkdtemp(prefix="prefect-runtime-"))
-            self._root.chmod(0o711)
+            self._root, self._root_mode = Path(tempfile.mkdtemp(prefix="prefect-runtime-")), 0o711
         self._root.mkdir(mode=0o700, exist_ok=True)
+        self._root.chmod(self._root_mode)
         self._note.write_text(str(self._root))
         self._claiming = threading.Lock()
         self._users: list[_User] = []
@@ -117,7 +117,12 @@ class Cells:
     def open(self, job_id: str, slot: int) -> Cell:
         """Make the cell for a job that a slot is about to run."""
         folder = self._root / job_id
-        folder.mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileNotFoundError:  # somebody has cleared the system's temporary folder
+            self._root.mkdir(mode=0o700)
+            self._root.chmod(self._root_mode)
+            folder.mkdir(mode=0o700)
         uid = self._uid(slot)
         if uid is not None:
             os.chown(folder, uid, uid)
@@ -186,6 +191,10 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder that a program may have filled with whatever it liked."""
     try:
         shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():  # folders that their owner may not write to
+            for place, _, _ in os.walk(folder):
+                Path(place).chmod(0o700)
+            shutil.rmtree(folder, ignore_errors=True)
     except RecursionError:  # nested deeper than Python goes before 3.13
         subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)  # noqa: S603, S607  # nosec B607 # of our PATH
 

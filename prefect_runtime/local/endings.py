@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.files import JobFolder
-from prefect_runtime.local.process import Ending
+from prefect_runtime.local.process import HOW_IS_UNKNOWN, Ending
 from prefect_runtime.local.store import CANCELLED, COMPLETED, FAILED, RAN_TOO_LONG, Store
 from prefect_runtime.wire.logs import get_logger
 from prefect_runtime.wire.models import RAN_TOO_LONG_CODE
@@ -45,10 +45,10 @@ class Endings:
             self._write_done(job_id, folder, report.digest)
             return
         folder.drop_result()
-        if report is not None:
-            self.end(job_id, FAILED, reason=report.reason)
-        elif cancelled:
+        if cancelled and (report is None or ending.was_ended):  # some turn SIGTERM into an exception, and report that
             self.end(job_id, CANCELLED)
+        elif report is not None:
+            self.end(job_id, FAILED, reason=report.reason)
         elif ending.too_long:
             reason = f"Ran too long: more than max_execution_time, {limit:g} s."
             self.end(job_id, RAN_TOO_LONG, reason=reason, reason_code=RAN_TOO_LONG_CODE)
@@ -91,4 +91,6 @@ def _how_it_died(exit_code: int | None) -> str:
         known = {number.value: number.name for number in signal.Signals}
         name = known.get(-exit_code, f"signal {-exit_code}")
         return f"The program's process was ended by {name}: the program crashed, or the system ran out of memory."
+    if exit_code in (None, HOW_IS_UNKNOWN):
+        return "The program's process ended without a result: it called os._exit(), or somebody ended it and others."
     return f"The program's process ended without a result (exit code {exit_code}): the program called os._exit()?"

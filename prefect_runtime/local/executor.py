@@ -7,6 +7,7 @@ Imported by the server process only.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from prefect_runtime.local.cells import Cell, Cells
 from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.endings import Endings, complain
 from prefect_runtime.local.files import JobFolder
-from prefect_runtime.local.process import WorkerProcess
+from prefect_runtime.local.process import HOW_IS_UNKNOWN, Ending, WorkerProcess
 from prefect_runtime.local.store import CANCELLED, FAILED, QUEUED, Job, Store
 from prefect_runtime.local.worker import BUILT_IN, Order
 from prefect_runtime.wire.logs import get_logger
@@ -87,12 +88,17 @@ class Executor:
         for thread in self._threads:
             thread.start()
 
-    def close(self) -> None:
-        """End every process; what was running is failed by the next start."""
+    def take_no_more(self) -> None:
+        """Leave what is in the queue there: the server is about to end."""
         with self._news:
             self._closing = True
-            processes = [process for process in self._running.values() if process is not None]
             self._news.notify_all()
+
+    def close(self) -> None:
+        """End every process; what was running is settled by the next start."""
+        self.take_no_more()
+        with self._news:
+            processes = [process for process in self._running.values() if process is not None]
         with ThreadPoolExecutor(len(self._threads)) as together:  # each may take seconds
             list(together.map(WorkerProcess.end, processes))
         for thread in self._threads:
@@ -211,10 +217,12 @@ class Executor:
         if process is not None and survived and cell is None and not cancelled:
             warm.append(process)
             return
-        if process is not None:
-            process.end()
-        if cell is not None:
-            self._cells.close(cell)
+        try:
+            if process is not None:
+                process.end()
+        finally:
+            if cell is not None:
+                self._cells.close(cell)
         if no_process is not None:
             if not given_back:
                 self._endings.end(job.id, FAILED, reason=f"No process could be started for it ({no_process}).")
@@ -294,15 +302,27 @@ class Executor:
             seconds=limit,
             look=lambda: self._cells.too_full(cell) if cell else None,
         )
-        with self._news:
-            closing, cancelled = self._closing, job.id in self._cancelled
-        ended_by_server = closing and not (ending.report or ending.too_long or ending.broke or cancelled)
-        if ended_by_server:  # the next start settles it (recovery.py)
+        if self._ends_with_server(job.id, ending):  # the next start settles it (recovery.py)
             with contextlib.suppress(sqlite3.Error):  # this one counts, that is all
                 self._store.discount_start(job.id)
             return False
+        with self._news:
+            cancelled = job.id in self._cancelled
         self._endings.write(job.id, self.folder(job.id), ending, limit=limit, cancelled=cancelled)
         return ending.report is not None
+
+    def _ends_with_server(self, job_id: str, ending: Ending) -> bool:
+        """Tell whether a job was cut short because the server ends."""
+        with self._news:
+            cancelled = job_id in self._cancelled
+        if cancelled or ending.too_long or ending.broke:
+            return False
+        if ending.report is not None:
+            return ending.report.kind == "failed" and ending.was_ended
+        # Who ends a service, or a session, may send SIGTERM to all of its processes: we need not be the first to hear.
+        if ending.exit_code in (-signal.SIGTERM, HOW_IS_UNKNOWN, None):
+            return self._closes_within_pause()
+        return self._closing
 
 
 def _new_process() -> WorkerProcess:

@@ -11,7 +11,8 @@ group that could be signalled. So the process that the server has started divide
                       the same for theirs (confinement.py)
     programs.lock     is held by both and all that is forked from them: the next server waits until it is free
 
-Where there is no pidfd (Linux 5.3), programs still end by their broken pipe.
+Where the system has no pidfd, or refuses it (before Linux 5.3; some containers), there is no guard: programs still end
+by their broken pipe.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ import signal
 import time
 import warnings
 
-from prefect_runtime.local.process_tree import SERVER_VARIABLE, adopt_orphans, descendants, kill
+from prefect_runtime.local.process_tree import GUARD_SECONDS, SERVER_VARIABLE, adopt_orphans, descendants, kill
 
 LOCK = "programs.lock"
-_KILL_SECONDS = 10.0
 
 
 def _keep() -> None:
@@ -36,21 +36,26 @@ def _keep() -> None:
         lock = os.open(LOCK, os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_SH)
     server = int(os.environ.pop(SERVER_VARIABLE))
-    if hasattr(os, "pidfd_open"):
-        _divide(server, lock)
+    server_ends = _end_of(server)
+    if os.getppid() != server:
+        os._exit(1)  # it was killed while we began
+    if server_ends is not None:
+        _divide(server_ends, lock)
     adopt_orphans()
     # It is meant to reap those, too; Python's forkserver warns of each.
     warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")
 
 
-def _divide(server: int, lock: int | None) -> None:
-    """Return as the forkserver; the process that it is forked from is its guard and never returns."""
+def _end_of(pid: int) -> int | None:
+    """Return what can be read from once a process has ended; None where the system does not offer that."""
     try:
-        server_ends = os.pidfd_open(server)
-        if os.getppid() != server:
-            raise ProcessLookupError
-    except ProcessLookupError:
-        os._exit(1)  # it was killed while we began
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _divide(server_ends: int, lock: int | None) -> None:
+    """Return as the forkserver; the process that it is forked from is its guard and never returns."""
     adopt_orphans()
     forkserver = os.fork()
     if forkserver == 0:
@@ -77,10 +82,10 @@ def _close_all_but(keep: list[int]) -> None:
 
 
 def _guard(either_ends: list[int]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     select.select(either_ends, [], [])
-    end = time.monotonic() + _KILL_SECONDS
+    end = time.monotonic() + GUARD_SECONDS
     while time.monotonic() < end:
         kill(descendants(os.getpid()))
         if _is_childless():

@@ -8,9 +8,11 @@ import importlib.metadata
 import os
 import resource
 import secrets
+import signal
 import socket
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +24,7 @@ from prefect_runtime.local.app import MAX_PENDING, Runtime, create_app
 from prefect_runtime.local.backend_pages import BackendPages
 from prefect_runtime.local.bulletin import Bulletin
 from prefect_runtime.local.calibration import Calibration
-from prefect_runtime.local.cells import Cells, Limits
+from prefect_runtime.local.cells import Cells, Limits, remove_tree
 from prefect_runtime.local.confinement import hide_from_own_user
 from prefect_runtime.local.disk import in_words
 from prefect_runtime.local.executor import Executor
@@ -34,7 +36,7 @@ from prefect_runtime.local.store import Store
 from prefect_runtime.local.tokens import LIFE_SECONDS
 from prefect_runtime.local.watch import Place, until_needless
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
-from prefect_runtime.wire.environment import clean_environment
+from prefect_runtime.wire.environment import MAX_TMPDIR_BYTES, clean_environment
 from prefect_runtime.wire.errors import ConfigurationError
 from prefect_runtime.wire.models import PROTOCOL
 
@@ -99,6 +101,10 @@ def serve(settings: Settings, on_ready: Callable[[DiscoveryDocument, Path], None
     """
     certificate, key = access.check(settings.host, settings.tls_certificate, settings.tls_key)
     os.umask(0o077)
+    # Who started us may have ignored it, which is passed on; without, nobody hears of the end of a process.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if "PYTHONPATH" in os.environ:  # processes are started in another folder
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = replace(settings, data_dir=settings.data_dir.absolute(), tls_certificate=certificate, tls_key=key)
@@ -207,6 +213,7 @@ def _run(
                 listening,
                 opened=place.write_discovery,
                 until=lambda: until_needless(runtime, place, settings.idle_seconds, clock=time.monotonic),
+                ending=runtime.executor.take_no_more,
                 certificate=settings.tls_certificate,
                 key=settings.tls_key,
             )
@@ -231,12 +238,14 @@ def _built(settings: Settings, found: DiscoveryDocument, port: int) -> Iterator[
             retention.prune_if_due()  # first, because it may make room
             recovery.settle()
 
+        cells = Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user)
+        _keep_temporary_files_in(settings.data_dir / "tmp")
         executor = Executor(
             store,
             jobs_root,
             bulletin,
             slots=settings.slots,
-            cells=Cells(settings.data_dir, limits=settings.limits, same_user=settings.same_user),
+            cells=cells,
             calibration=calibration,
             delays=settings.delays,
             before_each=before_each,
@@ -257,6 +266,18 @@ def _built(settings: Settings, found: DiscoveryDocument, port: int) -> Iterator[
                 token_seconds=settings.token_seconds,
                 usage_limit_seconds=settings.usage_limit_seconds,
             )
+
+
+def _keep_temporary_files_in(folder: Path) -> None:
+    """Have this process's own temporary files where nobody clears up, as it is done in that of the system.
+
+    One of them is the socket on which new processes are asked for: without it, no job would run any more.
+    """
+    if len(os.fsencode(folder)) > MAX_TMPDIR_BYTES:  # a socket's path may not be that long
+        return
+    remove_tree(folder)
+    folder.mkdir(mode=0o700)
+    tempfile.tempdir = str(folder)
 
 
 def _token(data_dir: Path) -> str:

@@ -7,6 +7,7 @@ milliseconds, while the HTTP server itself never loads Qiskit.
 from __future__ import annotations
 
 import errno
+import functools
 import multiprocessing
 import os
 import signal
@@ -20,12 +21,26 @@ from typing import Any
 from prefect_runtime.local import worker
 from prefect_runtime.local.confinement import clear_away
 from prefect_runtime.local.inbox import Inbox
-from prefect_runtime.local.process_tree import SERVER_VARIABLE, children, descendants, kill, parent_of
+from prefect_runtime.local.process_tree import (
+    GUARD_SECONDS,
+    SERVER_VARIABLE,
+    children,
+    descendants,
+    is_beneath,
+    kill,
+    parent_of,
+)
 from prefect_runtime.local.worker import Order, Report
+from prefect_runtime.wire.logs import get_logger
+
+_log = get_logger(__name__)
 
 TERM_GRACE_SECONDS = 0.5
 DEATH_SECONDS = 2.0  # from the end of its pipe to the news of how it died, which on a busy machine take their time
 """Between SIGTERM and SIGKILL: a cancel has to be through within 2 s, the kill of the whole tree included."""
+
+HOW_IS_UNKNOWN = 255
+"""The exit code that Python gives where the forkserver could not tell; also that of a program that ends with it."""
 
 TAKE_SECONDS = 60.0
 """For an idle process to say that it has a job: milliseconds, but on a machine that swaps."""
@@ -59,13 +74,14 @@ _CONTEXT = _context()
 class Ending:
     """How a job's process came to its end: `report` is None when the process died without one.
 
-    `broke` says which limit was broken when that is why it was ended.
+    `broke` says which limit was broken when that is why it was ended, `was_ended` that somebody else ended it.
     """
 
     report: Report | None
     too_long: bool = False
     exit_code: int | None = None
     broke: str = ""
+    was_ended: bool = False
 
 
 _STARTING = threading.Lock()
@@ -80,13 +96,28 @@ def _start(process: Any) -> None:
     Raises:
         OSError: There is no room for one.
     """
-    try:
-        process.start()
-    except (EOFError, ConnectionError):  # the forkserver was gone, which is seen this late; a second try makes another
+    # Where the forkserver is gone, Python makes another as soon as that one's guard, which it takes for it, has ended
+    # what was left.
+    until = time.monotonic() + GUARD_SECONDS + 1
+    broken_off = 0
+    while True:
         try:
             process.start()
-        except EOFError:  # as it ends itself where it cannot fork
-            raise ChildProcessError(errno.ECHILD, "the process that forks them ends") from None
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        except (EOFError, ConnectionError):
+            broken_off += 1
+            if broken_off == 2:  # as it ends itself where it cannot fork
+                raise ChildProcessError(errno.ECHILD, "the process that forks them ends") from None
+
+
+@functools.cache
+def _complain_once_if_unguarded(forkserver: int | None) -> None:
+    if forkserver is not None and parent_of(forkserver) == os.getpid():  # keeper.py puts the guard between the two
+        _log.warning("programs may outlive a runtime that is killed: this system offers no way to watch over processes")
 
 
 class WorkerProcess:
@@ -107,11 +138,12 @@ class WorkerProcess:
             self._pid: int = self._process.pid
             _alive.add(self._pid)
             self._parent = parent_of(self._pid)  # the forkserver
+        _complain_once_if_unguarded(self._parent)
         theirs.close()
         self._inbox = Inbox(self._pipe)
         self._uid: int | None = None
         self._ending = threading.Lock()
-        self._ended = False
+        self._ended = False  # or about to be
 
     def take(self, order: Order) -> bool:
         """Give it a job; False where it is gone, or silent, so that once it is ended nothing of the job has run."""
@@ -159,7 +191,7 @@ class WorkerProcess:
                 if report is None:
                     continue
                 if report.is_last:
-                    return Ending(report)
+                    return Ending(report, was_ended=self._ended)
                 on_interim()
         except ValueError:
             self.end()
@@ -200,39 +232,56 @@ class WorkerProcess:
     def death(self) -> Ending:
         """Return how it died, which it is about to if it has not."""
         self._process.join(DEATH_SECONDS)
-        return Ending(None, exit_code=self._process.exitcode)
+        return Ending(None, exit_code=self._process.exitcode, was_ended=self._ended)
 
     def end(self) -> None:
         """End the process and all that it started: TERM, a grace, KILL. Harmless when it is gone."""
         with self._ending:
             if self._ended:  # by another thread: by now its pid, and its user, may be those of the next program
                 return
-            escaped = descendants(self._pid)  # looked for while their parents are alive
-            for number, grace in ((signal.SIGTERM, TERM_GRACE_SECONDS), (signal.SIGKILL, 5.0)):
-                self._signal_group(number)
-                self._process.join(grace)
-                if not self._process.is_alive():
-                    break
-            self._signal_group(signal.SIGKILL)  # what the program started and left behind
-            kill(escaped)
-            if self._uid is not None:
-                killer = _CONTEXT.Process(target=clear_away, args=(self._uid,))
-                with _STARTING:
-                    _start(killer)
-                    _alive.add(killer.pid)
-                killer.join(5.0)
-                killer.kill()  # one that has much to remove: it would take the next program's files as well
-                killer.join(5.0)
-                _alive.discard(killer.pid)
-            _alive.discard(self._pid)
-            self._kill_orphans()
             self._ended = True
+            # Of one that is over, the pid may be somebody else's by now; what it left behind is an orphan.
+            if self._process.is_alive() or not self._has_orphans_found():
+                self._end_group()
+            try:
+                if self._uid is not None:
+                    self._clear_away(self._uid)
+            finally:
+                _alive.discard(self._pid)
+                self._kill_orphans()
+
+    def _end_group(self) -> None:
+        for number, grace in ((signal.SIGTERM, TERM_GRACE_SECONDS), (signal.SIGKILL, 5.0)):
+            self._signal_group(number)
+            self._process.join(grace)
+            if not self._process.is_alive():
+                break
+        self._signal_group(signal.SIGKILL)  # what the program started and left behind
+
+    def _clear_away(self, uid: int) -> None:
+        """Remove all of the program's user.
+
+        Raises:
+            OSError: There is no room for the process that does it.
+        """
+        killer = _CONTEXT.Process(target=clear_away, args=(uid,))
+        with _STARTING:
+            _start(killer)
+            _alive.add(killer.pid)
+        killer.join(5.0)
+        killer.kill()  # one that has much to remove: it would take the next program's files as well
+        killer.join(5.0)
+        _alive.discard(killer.pid)
+
+    def _has_orphans_found(self) -> bool:
+        """Tell whether orphans are children of a forkserver that is still ours, and not of whoever has its pid now."""
+        return self._parent is not None and is_beneath(self._parent, os.getpid())
 
     def _kill_orphans(self) -> None:
         """End what a program left behind, however it hid: where its own parents are gone, it is the forkserver's."""
-        if self._parent is None:
-            return
         for _ in range(_SWEEPS):
+            if self._parent is None or not self._has_orphans_found():
+                return
             with _STARTING:
                 orphans = [pid for pid in children(self._parent) if pid not in _alive]
             if not orphans:
@@ -243,6 +292,6 @@ class WorkerProcess:
         # No such group: all gone, or the process is about to make it, so signal it alone.
         try:
             os.killpg(self._pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             if self._process.is_alive():
                 kill([self._pid], number)  # gone by now, maybe: whose end the forkserver has seen, but not told us of

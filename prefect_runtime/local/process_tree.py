@@ -16,6 +16,9 @@ from pathlib import Path
 SERVER_VARIABLE = "EMBEDDED_RUNTIME_PID"
 """Tells the forkserver whose it is: asked for its parent, the system names another once that one was killed."""
 
+GUARD_SECONDS = 10.0
+"""The longest that the guard (keeper.py) takes to end what is left; as a rule, milliseconds."""
+
 _SUBREAPER = 36  # Source: linux/prctl.h
 
 
@@ -35,6 +38,14 @@ def children(pid: int) -> list[int]:
     return [child for child, parent in _parents().items() if parent == pid]
 
 
+def is_beneath(pid: int, ancestor: int) -> bool:
+    """Tell whether a process is there, and has another above it."""
+    above = parent_of(pid)
+    while above not in (None, 0, ancestor):
+        above = parent_of(above)
+    return above == ancestor
+
+
 def parent_of(pid: int) -> int | None:
     """Return a process's parent; None once it is over, also where it only waits to be looked after (a zombie)."""
     with contextlib.suppress(OSError, ValueError, IndexError):
@@ -48,9 +59,9 @@ def parent_of(pid: int) -> int | None:
 
 
 def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
-    """End processes at once, or send them another signal; those that are gone already do not matter."""
+    """End processes at once, or send them another signal; those that are gone, or not ours, do not matter."""
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 

@@ -23,6 +23,7 @@ def serve_app(
     *,
     opened: Callable[[], None],
     until: Callable[[], Coroutine[Any, Any, None]],
+    ending: Callable[[], None],
     certificate: Path | None,
     key: Path | None,
 ) -> None:
@@ -33,6 +34,7 @@ def serve_app(
         listening: Where connections come in.
         opened: Called once who connects gets an answer in the end, and who stops us stops us in order.
         until: Returns when nobody needs the server any more.
+        ending: Called as soon as a signal says that it is to end, seconds before it has.
         certificate: For https; None: http.
         key: Its private key.
 
@@ -50,7 +52,7 @@ def serve_app(
         timeout_graceful_shutdown=2,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
-    asyncio.run(_serve(_Server(config), listening, opened, until))
+    asyncio.run(_serve(_Server(config), listening, opened, until, ending))
 
 
 class _Server(uvicorn.Server):
@@ -67,14 +69,19 @@ async def _serve(
     listening: socket.socket,
     opened: Callable[[], None],
     until: Callable[[], Coroutine[Any, Any, None]],
+    ending: Callable[[], None],
 ) -> None:
     async def stop_then() -> None:
         await until()
         server.should_exit = True
 
+    def stop() -> None:
+        server.should_exit = True
+        loop.run_in_executor(None, ending)  # a thread's lock is no place for the loop to wait
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        loop.add_signal_handler(number, stop)
     watch = asyncio.create_task(stop_then())
     try:
         opened()

@@ -185,7 +185,7 @@ def test_a_program_that_ignores_sigterm_is_gone_with_its_children_within_two_sec
 ) -> None:
     file = tmp_path / "pids"
     inputs = {"pid_file": str(file), "own_session": own_session}
-    job = run(STUBBORN, inputs, max_execution_time=1.5 if way == "too long" else None)
+    job = run(STUBBORN, inputs, max_execution_time=4 if way == "too long" else None)
     eventually(file.exists)
     pids = [int(pid) for pid in file.read_text().split()]
     try:
@@ -194,7 +194,7 @@ def test_a_program_that_ignores_sigterm_is_gone_with_its_children_within_two_sec
             job.cancel()
             assert seconds() < 2
         else:
-            job.wait_for_final_state(timeout=5)
+            job.wait_for_final_state(timeout=15)
         eventually(lambda: not alive(pids), seconds=0.5, what="the end of the program and its child")
     finally:
         for pid in alive(pids):

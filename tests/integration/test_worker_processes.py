@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,8 +57,11 @@ def run(client: RuntimeService, tmp_path: Path) -> Callable[[], tuple[RuntimeJob
 
 def forkservers(served: Served) -> list[psutil.Process]:
     """The process that makes the others, beneath its guard; none before the first is wanted."""
-    children = psutil.Process(served.process.pid).children()
-    return [one for child in children if "forkserver" in " ".join(child.cmdline()) for one in child.children()]
+    found = []
+    for child in psutil.Process(served.process.pid).children():
+        with contextlib.suppress(psutil.Error):  # one that is just gone
+            found += child.children() if "forkserver" in str(child.cmdline()) else []
+    return found
 
 
 def kept_workers(served: Served) -> list[psutil.Process]:

@@ -88,6 +88,7 @@ class Round:
     def strike_worker(self) -> int:
         """A fault of the files that a job leaves behind."""
         guard = next(p for p in psutil.Process(self.served.process.pid).children() if "forkserver" in str(p.cmdline()))
+        eventually(guard.children, what="the process beneath the guard")
         [forkserver] = guard.children()
         return self._strike_job(Fault.drawn(self.dice, ["write", "fsync", "openat"]), forkserver.pid)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from prefect_runtime.local.cells import FIRST_UID, LAST_UID, Cells, Limits, _is_open
+from prefect_runtime.local.cells import FIRST_UID, LAST_UID, Cells, Limits, _is_open, remove_tree
 
 
 @pytest.fixture
@@ -111,3 +113,40 @@ def test_what_is_open_to_others_is_told_from_what_is_not(folder: int, file: int,
             assert _is_open(link) is is_open
         finally:
             link.unlink()
+
+
+def test_a_cell_is_there_although_somebody_has_cleared_the_place_of_all_cells(
+    tmp_path: Path, cells: Callable[..., Cells]
+) -> None:
+    one = cells()
+    place = one.open("first", 0).folder.parent
+    mode = stat.S_IMODE(place.stat().st_mode)
+    shutil.rmtree(place)
+    assert one.open("second", 0).folder.is_dir()
+    assert stat.S_IMODE(place.stat().st_mode) == mode
+
+
+def test_a_folder_is_removed_that_its_owner_made_read_only(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "deep").mkdir()
+    (folder / "deep" / "file").touch()
+    (folder / "deep").chmod(0o500)
+    with nobody_in_particular(tmp_path, folder, folder / "deep"):
+        remove_tree(folder)
+    assert not folder.exists()
+
+
+@contextlib.contextmanager
+def nobody_in_particular(*owned: Path) -> Iterator[None]:
+    """Be a user who may not write everywhere, as root may, and own some folders."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for folder in owned:
+        os.chown(folder, FIRST_UID, -1)
+    os.seteuid(FIRST_UID)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
