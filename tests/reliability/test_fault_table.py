@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from undisturbed import undisturbed
 
 from prefect_runtime.client import Credentials, RuntimeClient, RuntimeJob
 from prefect_runtime.client.backend import Backend
@@ -318,16 +320,21 @@ def test_a_fault_that_passes(fault: str, call: str, outcome: str, platform: Plat
 @pytest.mark.pr
 @pytest.mark.parametrize(("fault", "call", "outcome"), rows(ALWAYS))
 def test_a_fault_that_stays(fault: str, call: str, outcome: str, platform: Platform) -> None:
-    with connected(platform) as client:
-        platform.fault, platform.call, platform.times = fault, call, float("inf")
-        began = time.monotonic()
-        assert outcome_of(call, client, platform) == outcome
-        took = time.monotonic() - began
-    assert len(platform.jobs) == (0 if call == "submit" and outcome != "ok" else 1)
-    if fault == "401" and call != "token":
-        assert platform.asked["token"] == 2  # one forced renewal
-    if call in ("status", "results"):
-        assert took < TIMEOUT / FASTER + 0.5
+    def seconds() -> float:
+        platform.jobs.clear()
+        platform.asked.clear()
+        platform.fault, platform.call, platform.times = fault, call, math.inf
+        with connected(platform) as client:
+            began = time.monotonic()
+            assert outcome_of(call, client, platform) == outcome
+            took = time.monotonic() - began
+        assert len(platform.jobs) == (0 if call == "submit" and outcome != "ok" else 1)
+        if fault == "401" and call != "token":
+            assert platform.asked["token"] == 2  # one forced renewal
+        return took
+
+    most = TIMEOUT / FASTER + 0.5 if call in ("status", "results") else math.inf
+    assert undisturbed(seconds, below=most) < most
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -336,15 +343,21 @@ def test_a_stall_outlives_no_deadline_by_more_than_half_a_second(call: str, plat
     platform.stall = 20.0
     # Where the caller has a time of his own, that of a request is longer, so that it can be no help.
     request_timeout = 0.5 if call in ("cancel", "token") else 5.0
-    with connected(platform, fast=False, request_timeout=request_timeout) as client:
-        if call != "token":
-            client.job(platform.has("j0", "Running"))  # signs in
-            platform.jobs.clear()
-        platform.fault, platform.call, platform.times = "stall", call, float("inf")
-        began = time.monotonic()
-        with pytest.raises(IBMQError):
-            if call == "submit":
-                client.run_job({"program_id": "p", "tags": []}, "{}", deadline=Deadline(1.0))
-            else:
-                CALLS[call](client, platform, 1.0)
-        assert time.monotonic() - began < (1.0 if call in ("submit", "status", "results") else 0.5) + 0.5
+
+    def seconds() -> float:
+        platform.times = 0
+        with connected(platform, fast=False, request_timeout=request_timeout) as client:
+            if call != "token":
+                client.job(platform.has("j0", "Running"))  # signs in
+                platform.jobs.clear()
+            platform.fault, platform.call, platform.times = "stall", call, math.inf
+            began = time.monotonic()
+            with pytest.raises(IBMQError):
+                if call == "submit":
+                    client.run_job({"program_id": "p", "tags": []}, "{}", deadline=Deadline(1.0))
+                else:
+                    CALLS[call](client, platform, 1.0)
+            return time.monotonic() - began
+
+    most = (1.0 if call in ("submit", "status", "results") else 0.5) + 0.5
+    assert undisturbed(seconds, below=most) < most
