@@ -12,6 +12,7 @@ import pytest
 LIBRARIES = "import requests, websocket, tenacity"
 # In the same order: one and the same import of urllib3 took 9 ms or 49, by what had been imported before it.
 OURS = f"{LIBRARIES}, prefect_runtime.client"
+IBMS = "import qiskit_ibm_runtime"
 ROUNDS, MOST_ROUNDS = 9, 27
 MOST = 1.5
 TIMES_CHEAPER_THAN_IBMS = 5.0
@@ -45,9 +46,16 @@ def test_importing_the_client_costs_at_most_one_and_a_half_times_its_libraries(r
 @pytest.mark.pr
 def test_importing_the_client_is_many_times_cheaper_than_importing_ibms(report: Callable[[str], None]) -> None:
     pytest.importorskip("qiskit_ibm_runtime", reason="needs prefect-runtime[ibm]")
-    ours, theirs = "import prefect_runtime.client", "import qiskit_ibm_runtime"
-    cost(ours), cost(theirs)
-    samples = [(cost(ours), cost(theirs)) for _ in range(5)]
-    mine, his = min(one for one, _ in samples), min(one for _, one in samples)
-    report(f"import: client {1000 * mine:.0f} ms, qiskit_ibm_runtime {1000 * his:.0f} ms, ratio {his / mine:.1f}")
-    assert his / mine >= TIMES_CHEAPER_THAN_IBMS
+    cost(OURS), cost(IBMS)
+    ours, theirs = list[float](), list[float]()
+    ratio = 0.0
+    while ratio < TIMES_CHEAPER_THAN_IBMS and len(ours) < MOST_ROUNDS:  # as above
+        for _ in range(ROUNDS):
+            ours.append(cost(OURS))
+            theirs.append(cost(IBMS))
+        ratio = min(theirs) / min(ours)
+    report(
+        f"import: client {1000 * min(ours):.0f} ms, qiskit_ibm_runtime {1000 * min(theirs):.0f} ms, ratio {ratio:.1f} "
+        f"(at least {TIMES_CHEAPER_THAN_IBMS})"
+    )
+    assert ratio >= TIMES_CHEAPER_THAN_IBMS
