@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from undisturbed import seconds_of, undisturbed
 
 from prefect_runtime.client.credentials import Credentials
 from prefect_runtime.client.retry import Deadline
@@ -257,10 +258,12 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> 
 
 def test_a_hosts_addresses_share_the_time(dead_end: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, *[dead_end] * 4)
-    start = time.monotonic()
-    with pytest.raises(ConnectFailedError, match="timed out"):
-        ask("https://runtime.example/jobs", seconds=1.0)
-    assert 0.9 < time.monotonic() - start < 1.8
+
+    def try_all() -> None:
+        with pytest.raises(ConnectFailedError, match="timed out"):
+            ask("https://runtime.example/jobs", seconds=1.0)
+
+    assert 0.9 < undisturbed(lambda: seconds_of(try_all), below=1.8) < 1.8
 
 
 def test_an_address_that_answers_is_found_behind_others_that_do_not(
@@ -370,11 +373,13 @@ def test_an_answer_that_is_not_whole_is_lost(serve: Serve, behave: Behaviour | b
 )
 def test_a_deadline_holds_whatever_the_server_does(serve: Serve, behave: Behaviour) -> None:
     """ "drip of the head" is known to fail where the deadline is only looked at between pieces of the body."""
-    server = serve(behave)
-    start = time.monotonic()
-    with pytest.raises(AnswerLostError):
-        ask(server.url, seconds=0.5)
-    assert 0.4 < time.monotonic() - start < 0.8
+
+    def ask_in_vain() -> None:
+        server = serve(behave)  # a new one: the first is busy with its answer
+        with pytest.raises(AnswerLostError):
+            ask(server.url, seconds=0.5)
+
+    assert 0.4 < undisturbed(lambda: seconds_of(ask_in_vain), below=0.8) < 0.8
 
 
 @pytest.mark.parametrize(
