@@ -267,7 +267,8 @@ def test_a_callback_that_cannot_be_called_is_refused(hold: Hold) -> None:
 
 
 @pytest.mark.parametrize("way", ["wait", "stream to the end", "cancel the stream", "wait in vain"])
-def test_no_thread_of_ours_is_left_a_moment_after(hold: Hold, way: str) -> None:
+def test_no_thread_of_ours_is_left_a_moment_after(hold: Hold, run: Run, way: str) -> None:
+    run().wait_for_final_state()  # the watcher stays for ten seconds, for the next who waits: it is among those before
     before = our_threads()
     taken = Taken()
     job, gate = hold(publish=[1])
