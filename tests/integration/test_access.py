@@ -31,7 +31,7 @@ from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.wire.errors import ConnectFailedError, InvalidInputError
 
 from .programs import ECHO, HOLDS, NUMBERS, that_does
-from .support import Served, elapsed, eventually
+from .support import Served, eventually
 
 METADATA = {"description": "of a test", "max_execution_time": 60}
 
@@ -249,14 +249,13 @@ def test_a_source_that_takes_gigabytes_to_read_is_refused_and_nobody_waits(
         url, options = f"{url}/{upload(ECHO)}/data", {"data": source}
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(requests.request, method, url, headers=headers, timeout=60, **options)
-        waited = []
+        others = 0  # who were answered meanwhile
         while not reading.done():
-            seconds = elapsed()
             requests.get(f"{runtime.found.url}/version", timeout=60)
-            waited.append(seconds())
+            others += 1
     assert reading.result().status_code == 400
     assert "too long, or nested too deep" in reading.result().text
-    assert max(waited) < 2
+    assert others >= 10
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
