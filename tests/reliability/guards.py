@@ -27,6 +27,7 @@ _C = "unit/wire/test_codec.py::"
 _Q = "unit/wire/test_qiskit_values.py::"
 _W = "unit/client/test_websocket_limits.py::"
 _J = "unit/wire/test_json_text.py::"
+_P = "unit/wire/test_client_side_text.py::"
 _A = "unit/client/test_auth.py::"
 _S = "unit/client/test_submission.py::"
 _E = "unit/client/test_submission_ends.py::"
@@ -146,6 +147,13 @@ GUARDS = [
     Guard("no class by name", "wire/qiskit_values.py",
           'if not str(obj.get("__module__", "")).startswith("qiskit.quantum_info.operators") or not isinstance(value, dict):',
           "if False:", _Q + "test_settings_of_a_class_that_is_not_in_the_table_stay_a_dict"),
+    Guard("not IBM's decoder of tags", "wire/client_side.py", "build(model.model_validate_json(text))",
+          '__import__("qiskit_ibm_runtime.decoders.executor.decoder", fromlist=["it"]).ExecutorResultDecoder.decode(text)',
+          _P + "test_no_class_that_it_names_is_made"),
+    Guard("arrays that IBM's models unpack", "wire/client_side.py", "_unpack_all(plain, unpack)", "_unpack_all(value, unpack)",
+          _P + "test_arrays_count_wherever_they_stand[with a tag beside]"),
+    Guard("arrays in what is no array", "wire/client_side.py", 'unpack(value["data"])\n', 'unpack(value["data"])\n            return\n',
+          _P + "test_arrays_count_wherever_they_stand[in what is no array]"),
     # Submission
     Guard("nothing is sent without a card", "client/submission.py",
           "self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))\n            try:", "try:",

@@ -128,8 +128,29 @@ def spans() -> Any:
     )
 
 
-IBMS_OWN: dict[str, Callable[[], Any]] = {"execution_spans": spans}
-"""What only IBM's client has classes for: read by ours into classes of its own."""
+def answer_of_executor() -> Any:
+    """Return what ``executor`` answers to the sampler of the client-side primitives, as IBM's own models write it."""
+    from ibm_quantum_schemas.common import CompressedTensorModel
+    from ibm_quantum_schemas.executor import version_2_0 as schema
+    from qiskit_ibm_runtime.executor_sampler.prepare import prepare
+    from qiskit_ibm_runtime.options_models.sampler import SamplerOptions
+    from qiskit_ibm_runtime.quantum_program.converters.converters_2_0 import passthrough_data_to_2_0
+
+    program, _ = prepare([SamplerPub.coerce(measured(), shots=3)], SamplerOptions())
+    moment = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    part = {"idx_item": 0, "size": 1, "permutation": [], "element_range": (0, 1, 1)}
+    rows = np.array([[True, False], [False, True], [False, False]])
+    model = schema.QuantumProgramResultModel(
+        data=[{"results": {"meas": CompressedTensorModel.from_numpy(rows)}, "metadata": {}}],
+        metadata={"chunk_timing": [{"start": moment, "stop": moment, "parts": [part]}]},
+        passthrough_data=passthrough_data_to_2_0(program.passthrough_data),
+        semantic_role="sampler_v2",
+    )
+    return model.model_dump(mode="json")
+
+
+IBMS_OWN: dict[str, Callable[[], Any]] = {"execution_spans": spans, "executor_sampler": answer_of_executor}
+"""What only IBM's client has classes for: read by ours into classes of its own, or with IBM's decoders."""
 
 
 def main() -> None:
