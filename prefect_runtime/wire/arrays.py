@@ -66,7 +66,7 @@ def from_npy(data: bytes) -> Any:
     if math.prod(shape) * dtype.itemsize > len(data):  # a header may promise any size: check before allocating
         raise ResultDecodeError("An array in the answer is shorter than its header says.")
     buffer.seek(0)
-    return np.load(buffer, allow_pickle=False, max_header_size=MAX_HEADER_BYTES)
+    return np.load(buffer, allow_pickle=False, max_header_size=len(data))  # what is in the header has been looked at
 
 
 def _npy_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, Any]:
@@ -74,7 +74,7 @@ def _npy_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, Any]:
 
     version = npy.read_magic(buffer)
     if version == (1, 0):
-        return npy.read_array_header_1_0(buffer, max_header_size=MAX_HEADER_BYTES)
+        return npy.read_array_header_1_0(buffer, max_header_size=MAX_HEADER_BYTES)  # which has two bytes for its size
     if version == (2, 0):
         return npy.read_array_header_2_0(buffer, max_header_size=MAX_HEADER_BYTES)
     if version == (3, 0):  # as 2.0, but in UTF-8: fields with names like θ

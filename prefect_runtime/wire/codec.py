@@ -199,8 +199,9 @@ def _read(text: str) -> Any:
 class MetadataDecoder(json.JSONDecoder):
     """Reads the metadata of a circuit, which is JSON text of its own within QPY."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, object_hook=_revive, **kwargs)
+    def decode(self, s: str, _w: Any = None) -> Any:
+        """Return its value, within the limits that any text has."""
+        return read_json(s, object_hook=_revive)
 
 
 class ResultDecoder:

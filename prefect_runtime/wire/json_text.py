@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
@@ -17,6 +18,9 @@ MAX_DEPTH = 200
 
 MAX_CONTAINERS = 5_000_000
 """Lists and objects in one text. A small one takes 60 to 190 bytes and can be written with a few."""
+
+MAX_DIGITS = 4300
+"""Of an integer. Python's own limit, which an environment may take away; reading many more takes hours."""
 
 # One without an end goes to the end of the text, and nothing is tried twice: else each quote in it would begin another
 # search of all that follows.
@@ -34,7 +38,14 @@ def read_json(text: str | bytes, *, object_hook: Callable[[dict[str, Any]], Any]
         RecursionError: No room is left on the stack.
     """
     _check_shape(text)
-    return json.loads(text, object_hook=object_hook)
+    limited = 0 < sys.get_int_max_str_digits() <= MAX_DIGITS  # reading numbers is twice as slow where we have to look
+    return json.loads(text, object_hook=object_hook, parse_int=None if limited else _integer)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of more than {MAX_DIGITS} digits")
+    return int(digits)
 
 
 def _check_shape(text: str | bytes) -> None:

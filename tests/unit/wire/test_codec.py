@@ -13,6 +13,7 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from qiskit.primitives.containers import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 
 from prefect_runtime.client.fingerprint import fingerprint
-from prefect_runtime.wire import codec
+from prefect_runtime.wire import arrays, codec
 from prefect_runtime.wire.codec import ResultDecoder, RuntimeEncoder, decode, encode_inputs, encode_result
 from prefect_runtime.wire.errors import ConfigurationError, ResultDecodeError
 
@@ -262,6 +263,33 @@ def test_many_small_values_that_unpack_to_more_than_the_limit_together_are_refus
     assert len(ResultDecoder.decode(f"[{array}, {array}, {array}]")) == 3
 
 
+def test_a_bomb_takes_no_more_room_than_may_be_unpacked() -> None:
+    """Measured: to unpack it, and then to say that it is too large, would be too late."""
+    bomb = tagged("ndarray", codec.pack(bytes(100 * 1024 * 1024)))
+
+    class Small(ResultDecoder):
+        max_bytes = 1_000_000
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResultDecodeError, match="larger than"):
+            Small.decode(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_text_within_a_text_has_no_limit_of_its_own() -> None:
+    array = tagged("ndarray", codec._pack_array(np.zeros(50)))  # 400 bytes and a header of 128
+
+    class Small(ResultDecoder):
+        max_bytes = 1200
+
+    bindings = tagged("BindingsArray", {"shape": [], "data": {f"[{array}, {array}]": 1}})
+    with pytest.raises(ResultDecodeError, match="larger than 144 bytes"):
+        Small.decode(f"[{array}, {bindings}]")
+
+
 def test_a_bomb_is_refused_by_how_much_larger_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below the size that is free, shots of which all are alike may compress as well as they do."""
     monkeypatch.setattr(codec, "FREE_DECODED_BYTES", 100_000)
@@ -351,6 +379,22 @@ def test_an_array_header_that_promises_more_than_there_is_is_refused(shape: str,
     text = npy(f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}", b"\0" * 16, version)
     with pytest.raises(ResultDecodeError, match="shorter"):
         ResultDecoder.decode(tagged("ndarray", text))
+
+
+@pytest.mark.parametrize("version", [(2, 0), (3, 0)])
+def test_an_array_header_of_any_length_is_refused(version: tuple[int, int]) -> None:
+    """NumPy says of its own limit that what is longer may not be safe to read; version 1.0 has no room for more."""
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': ()}"
+    assert ResultDecoder.decode(tagged("ndarray", npy(header, b"\0" * 8, version))) == 0
+    with pytest.raises(ResultDecodeError):
+        ResultDecoder.decode(tagged("ndarray", npy(header + " " * arrays.MAX_HEADER_BYTES, b"\0" * 8, version)))
+
+
+@pytest.mark.parametrize("junk", ["\n", "!", " ", "="])
+def test_a_compressed_value_with_anything_else_in_it_is_refused(junk: str) -> None:
+    text = codec.pack(b"something")
+    with pytest.raises(ResultDecodeError, match="cannot be read"):
+        codec.unpack(text[:8] + junk + text[8:])
 
 
 def test_pickles_in_arrays_are_never_loaded() -> None:

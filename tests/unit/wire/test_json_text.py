@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 
 import pytest
 
-from prefect_runtime.wire.json_text import MAX_CONTAINERS, MAX_DEPTH, read_json
+from prefect_runtime.wire.json_text import MAX_CONTAINERS, MAX_DEPTH, MAX_DIGITS, read_json
 
 
 def nested(depth: int) -> str:
@@ -63,7 +64,24 @@ def test_brackets_in_a_text_that_has_no_end_do_not_count(end: str) -> None:
         read_json("[" * 100 + '"' + "[" * 300 + end)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_another_encoding_hides_no_depth(encoding: str) -> None:
-    with pytest.raises(ValueError):
-        read_json(nested(1000).encode(encoding))
+    """In these, half of a letter can be a quote: what follows would be taken for a text."""
+    text = f'["\u2200", {nested(2 * MAX_DEPTH)}]'
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read_json(text.encode(encoding))
+
+
+@pytest.mark.parametrize("limit", [0, MAX_DIGITS, 10**6], ids=["no limit", "Python's own", "a larger one"])
+def test_the_digits_of_a_number_have_a_limit_whatever_pythons_is(limit: int) -> None:
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(limit)
+    try:
+        assert read_json(f"[{'9' * MAX_DIGITS}]")[0] % 10 == 9
+        for text in ("9" * 600_000, f"[-{'9' * (MAX_DIGITS + 1)}]"):
+            start = time.thread_time()
+            with pytest.raises(ValueError, match="digits"):
+                read_json(text)
+            assert time.thread_time() - start < 0.5
+    finally:
+        sys.set_int_max_str_digits(before)

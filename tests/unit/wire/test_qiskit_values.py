@@ -227,6 +227,19 @@ def test_qpy_that_is_damaged_or_newer_than_we_know_is_a_decode_error() -> None:
             ResultDecoder.decode(json.dumps(wire))
 
 
+@pytest.mark.parametrize("data", [b"", b"QISKI", b"QISKIT", b"TAXTEA\x11" + bytes(60)])
+def test_what_is_no_qpy_is_called_that(data: bytes) -> None:
+    with pytest.raises(ResultDecodeError, match="is not QPY"):
+        ResultDecoder.decode(json.dumps({"__type__": "QuantumCircuit", "__value__": codec.pack(data)}))
+
+
+def test_a_circuits_metadata_has_the_limits_of_any_text() -> None:
+    circuit = bell()
+    circuit.metadata = {"deep": json.loads("[" * 300 + "]" * 300)}
+    with pytest.raises(ResultDecodeError):
+        round_trip(circuit)
+
+
 def payload(module: str, name: str, **settings: Any) -> dict[str, Any]:
     return {"__type__": "settings", "__module__": module, "__class__": name, "__value__": settings}
 
