@@ -224,6 +224,8 @@ GUARDS = [
           'f"result-{digest}.json"', "unit/local/test_files.py::test_a_digest_that_is_none_is_no_part_of_a_path[../../elsewhere]"),
     Guard("a log of no known length", "client/endpoints/jobs.py", "if answer.complete or answer.body in unsure:", "if True:",
           "unit/client/test_log_text.py::test_of_answers_that_end_with_the_connection_two_have_to_agree"),
+    Guard("a tail of no known length", "client/endpoints/jobs.py", "unsure = int(not answer.complete)", "unsure = 0",
+          "unit/client/test_log_text.py::test_a_tail_asks_again_where_the_answer_ended_with_the_connection[sooner]"),
     Guard("loggers clean", "wire/logs.py", "if shown != message:", "if False:",
           "unit/wire/test_logs.py::test_a_token_is_taken_out_of_message_arguments_and_traceback"),
 ]  # fmt: skip

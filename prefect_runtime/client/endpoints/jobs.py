@@ -198,18 +198,24 @@ class JobCalls(Line):
         """Return what a job's log has from byte `start` on, and how many bytes it has in all, as far as that is known.
 
         Bytes, because a part may end within a character. A part need not reach the end: ask again from where it ends.
+        Of a part that ended with its connection, where nothing says how long the log is, one byte more is promised:
+        who asks again gets none, if that was all.
         Only that part is asked for; of a server that does not know ``Range`` and sends all, the rest is left out here.
         Source: RFC 9110, section 14 (206 with Content-Range, 416 past the end, 200 where Range is not known).
         """
 
         def read(answer: Answer) -> tuple[bytes, int]:
+            unsure = int(not answer.complete)
             if answer.status != 206:
-                return answer.body[start:], len(answer.body)
+                if unsure and len(answer.body) < start:
+                    raise ProtocolError("Less of the log came than came before.", job_id=job_id)
+                part = answer.body[start:]
+                return part, len(answer.body) + (unsure if part else 0)
             span = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", answer.headers.get("content-range", ""))
             if span is None or int(span[1]) != start:
                 raise ProtocolError("The server sent another part of the log than was asked for.", job_id=job_id)
             end = start + len(answer.body)
-            return answer.body, end if span[2] == "*" else int(span[2])
+            return answer.body, end + unsure if span[2] == "*" else int(span[2])
 
         headers = {"Range": f"bytes={start}-"}
         try:
