@@ -15,6 +15,13 @@ ROOT = Path(__file__).parents[2]
 HANG_SECONDS = 120.0
 
 
+def package_in(folder: Path) -> Path:
+    """Return a copy of the package in a folder."""
+    package = folder / "prefect_runtime"
+    shutil.copytree(ROOT / "prefect_runtime", package, ignore=shutil.ignore_patterns("__pycache__"))
+    return package
+
+
 def fails(folder: Path, test: str) -> bool:
     """Run one test with the package that is in a folder: where a process runs, it looks for modules first."""
     options = ["-q", "-x", "-o", "addopts=", "-p", "no:cacheprovider", f"--basetemp={folder / 'tmp'}"]
@@ -37,10 +44,17 @@ def test_a_guard_stands_where_the_table_says(guard: Guard) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("test", sorted({guard.test for guard in GUARDS}))
+def test_with_all_guards_in_place_their_tests_pass(test: str, tmp_path: Path) -> None:
+    """One that always fails, or never starts there, would prove nothing."""
+    package_in(tmp_path)
+    assert not fails(tmp_path, test)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
 def test_without_a_guard_its_test_fails(guard: Guard, tmp_path: Path) -> None:
-    package = tmp_path / "prefect_runtime"
-    shutil.copytree(ROOT / "prefect_runtime", package, ignore=shutil.ignore_patterns("__pycache__"))
-    file = package / guard.file
+    file = package_in(tmp_path) / guard.file
     file.write_text(file.read_text(encoding="utf-8").replace(guard.guard, guard.without), encoding="utf-8")
     assert fails(tmp_path, guard.test), f"{guard.test} passes without: {guard.guard}"
