@@ -1,9 +1,12 @@
-"""Finds canaries in bytes: as they are, in base64 at three offsets, in a URL, in hex, and inside what is compressed."""
+"""Finds canaries in bytes: as they are, in base64 at three offsets, in a URL, in hex, and inside what is compressed.
+
+All of it also across breaks of lines.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
+import itertools
 import re
 import zlib
 from collections.abc import Iterator
@@ -22,8 +25,11 @@ _ISSUED = tuple(set(forms(ISSUED)))
 _STEMS = tuple(set(forms(STEM)))
 
 _GZIP, _ZLIB = re.compile(rb"\x1f\x8b\x08"), re.compile(rb"\x78[\x01\x5e\x9c\xda]")
-# What begins like that in base64, as in the arrays and circuits of a job's inputs and results.
-_COMPRESSED_IN_BASE64 = re.compile(rb"(?:H4sI|e(?:A[E-H]|F[4-7]|J[w-z]|N[o-r]))[A-Za-z0-9+/_-]{16,}={0,2}")
+
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+_IS_BASE64 = bytes(ord("a" if byte in _BASE64 else " ") for byte in range(256))
+_SHORTEST = b"a" * 40
+"""Nothing with a canary in it is compressed to less."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,12 +51,20 @@ def scan(data: bytes | str, where: str) -> list[Hit]:
 
 
 def _found(data: bytes, depth: int) -> Iterator[tuple[str, str]]:
-    if any(hint in data for hint in _HINTS):
-        yield from _named(data)
+    line = _without_breaks(data)
+    if any(hint in line for hint in _HINTS):
+        yield from _named(line)
     if depth:
-        for inner in _decompressed(data):
-            for canary, form in _found(inner, depth - 1):
-                yield canary, "gzip" if form == "plain" else f"{form} in gzip"
+        for packed in itertools.chain([data], _decoded(line)):
+            for inner in _decompressed(packed):
+                for canary, form in _found(inner, depth - 1):
+                    yield canary, "gzip" if form == "plain" else f"{form} in gzip"
+
+
+def _without_breaks(data: bytes) -> bytes:
+    """Return it as one line: Prefect's pickles are base64 with a break after 76 characters, in JSON a \\n."""
+    line = data.translate(None, b"\r\n") if b"\n" in data else data
+    return line.replace(rb"\\n", b"").replace(rb"\n", b"") if rb"\n" in line else line
 
 
 def _named(data: bytes) -> Iterator[tuple[str, str]]:
@@ -62,17 +76,21 @@ def _named(data: bytes) -> Iterator[tuple[str, str]]:
         yield from (("a part of one", form) for form, needle in _STEMS if needle in data)
 
 
+def _decoded(line: bytes) -> Iterator[bytes]:
+    """Yield what all that could be base64 stands for: from each of four characters on, as a word may be before it."""
+    mask = line.translate(_IS_BASE64)
+    end = 0
+    while (begin := mask.find(_SHORTEST, end)) >= 0:
+        end = mask.find(b" ", begin)
+        end = len(line) if end < 0 else end
+        text = line[begin:end].translate(bytes.maketrans(b"-_", b"+/"))
+        yield from (base64.b64decode(text[skip : skip + (len(text) - skip) // 4 * 4]) for skip in range(4))
+
+
 def _decompressed(data: bytes) -> Iterator[bytes]:
     for magic, bits in ((_GZIP, 31), (_ZLIB, 15)):
         for match in magic.finditer(data):
             yield from _stream(memoryview(data)[match.start() :], bits)
-    for match in _COMPRESSED_IN_BASE64.finditer(data):
-        text = match[0].translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
-        try:
-            raw = base64.b64decode(text[: len(text) // 4 * 4])
-        except binascii.Error:
-            continue
-        yield from _stream(memoryview(raw), 31 if raw[0] == 0x1F else 15)
 
 
 def _stream(data: memoryview, bits: int) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -58,12 +59,25 @@ def forms(text: str) -> Iterator[tuple[str, bytes]]:
     """Yield a text in every form in which it may be somewhere, but compressed, by the form's name."""
     data = text.encode()
     yield "plain", data
-    yield "URL", quote(text, safe="").encode()
+    yield "JSON", data.replace(b"/", rb"\/")
+    yield "UTF-16", text.encode("utf-16-le")[:-1]  # without its last byte, it is in the other byte order as well
     yield "hex", data.hex().encode()
     yield "hex", data.hex().upper().encode()
-    for before in range(3):
-        whole = base64.b64encode(bytes(before) + data)
-        # Without the characters that depend on what is before it and after it.
-        sure = whole[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
-        yield f"base64 +{before}", sure
-        yield f"base64 +{before}", sure.translate(bytes.maketrans(b"+/", b"-_"))
+    yield from (("URL", url) for url in _in_a_url(text))
+    for name, whole in (("base64", data), ("base64 of URL", quote(text, safe="").encode())):
+        yield from ((f"{name} +{before}", sure) for before in range(3) for sure in _in_base64(whole, before))
+
+
+def _in_a_url(text: str) -> Iterator[bytes]:
+    for safe in ("", "/", "/:?&="):  # as whole, as a path, as a URL that is made to fit
+        url = quote(text, safe=safe)
+        yield url.encode()
+        yield re.sub("%..", lambda code: code[0].lower(), url).encode()
+
+
+def _in_base64(data: bytes, before: int) -> Iterator[bytes]:
+    whole = base64.b64encode(bytes(before) + data)
+    # Without the characters that depend on what is before it and after it.
+    sure = whole[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
+    yield sure
+    yield sure.translate(bytes.maketrans(b"+/", b"-_"))

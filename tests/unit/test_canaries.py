@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,23 +22,36 @@ from canaries.allowed import leaks
 from canaries.hooks import WITH_PROCESSES
 from canaries.scanner import Hit, scan
 from canaries.values import ALL, ISSUED
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultStore
+from prefect.serializers import PickleSerializer
 
 from prefect_runtime.local.tokens import issue
 
 FORMS: dict[str, Callable[[str], bytes]] = {
     "plain": str.encode,
+    "JSON": lambda text: json.dumps(text).replace("/", "\\/").encode(),
+    "UTF-16": lambda text: f"before {text}".encode("utf-16"),
+    "UTF-16, the other byte order": lambda text: f"before {text} ".encode("utf-16-be"),
     "URL": lambda text: quote(text, safe="").encode(),
+    "URL, in small letters": lambda text: re.sub("%..", lambda code: code[0].lower(), quote(text, safe="")).encode(),
+    "URL, a path": lambda text: quote(text).encode(),
+    "URL, as it is": lambda text: quote(text, safe="/:?=&").encode(),
     "hex": lambda text: text.encode().hex().encode(),
     "base64 +0": lambda text: b64encode(f"{text}, and more".encode()),
     "base64 +1": lambda text: b64encode(f"a{text}, and more".encode()),
     "base64 +2": lambda text: b64encode(f"ab{text}, and more".encode()),
+    "base64 of URL +0": lambda text: b64encode(f"me:{quote(text, safe='')}".encode()),
     "gzip": lambda text: gzip.compress(f"before {text} after".encode() * 20),
 }
-"""Each made by the standard library, not by the code that looks for it."""
+"""Each made by the standard library, not by the code that looks for it; its name is what is before the comma."""
+
+LINE = 76
+"""Characters of a line of base64, as Prefect's pickles have them."""
 
 
 def names(hits: list[Hit], form: str) -> set[str]:
-    return {hit.canary for hit in hits if hit.form == form}
+    return {hit.canary for hit in hits if hit.form == form.partition(",")[0]}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -57,7 +72,7 @@ def test_all_twelve_are_found_in_files_rows_and_names_of_columns_and_files(tmp_p
     database.close()
     hits = list(sinks.folder(tmp_path, "Prefect"))
     for number, name in enumerate(ALL):
-        where = {hit.where for hit in hits if (hit.canary, hit.form) == (name, form)}
+        where = {hit.where for hit in hits if name in names([hit], form)}
         assert {f"Prefect: {number}.pickle", "Prefect: p.db, log.message"} <= where
     assert leaks(hits) == hits
     with pytest.raises(AssertionError, match="stream token"):
@@ -99,6 +114,22 @@ def test_what_is_compressed_in_base64_or_twice_is_found() -> None:
     assert name in {hit.canary for hit in scan(b'{"__value__": "' + b64encode(packed) + b'"}', "here")}
     assert name in {hit.canary for hit in scan(gzip.compress(packed), "here")}
     assert name in {hit.canary for hit in scan(packed[:-6], "here")}  # cut
+    for before in range(4):
+        text = b64encode(b"." * before + gzip.compress(value.encode() * 3))
+        assert name in {hit.canary for hit in scan(text, "here")}
+        assert name in {hit.canary for hit in scan(b"." + b"a" * before + text, "here")}  # a word right before it
+
+
+def test_all_twelve_are_found_in_a_result_that_prefect_has_stored_wherever_its_lines_break(tmp_path: Path) -> None:
+    store = ResultStore(result_storage=LocalFileSystem(basepath=str(tmp_path)))
+    for before in range(LINE):
+        error = ValueError("." * before)
+        error.request = list(ALL.values())  # type: ignore[attr-defined]
+        store.write(error, key=f"{before}")
+        record = (tmp_path / f"{before}").read_bytes()
+        pickled = PickleSerializer().dumps(["." * before, *ALL.values()])
+        for stored in (record, json.dumps(record.decode()), pickled, json.dumps(pickled.decode())):
+            assert {hit.canary for hit in scan(stored, "here")} == set(ALL), before
 
 
 def test_a_part_of_a_canary_and_a_token_that_a_runtime_has_issued_are_found() -> None:
