@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
+import cloudpickle
 import pytest
-from pydantic import ValidationError
+from canaries.scanner import scan
+from canaries.values import API_KEY, CRN, PROXIES
+from prefect.serializers import PickleSerializer
+from pydantic import SecretStr, ValidationError
 
 from prefect_runtime import RuntimeCredentials, RuntimeProgram
+from prefect_runtime.blocks.program import RuntimeProgramRun
 
 SECRET = "a-hidden-token"
 
@@ -41,3 +47,35 @@ def test_an_error_of_a_field_shows_no_value(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         RuntimeCredentials(**fields)
     assert SECRET not in str(caught.value)
+
+
+SECRETS = {"API key", "CRN", "proxy password"}
+
+
+def with_secrets() -> list[Any]:
+    block = RuntimeCredentials(
+        channel="ibm_quantum_platform",
+        token=SecretStr(API_KEY),
+        instance=SecretStr(CRN),
+        proxies=PROXIES,  # type: ignore[arg-type]  # pydantic makes it a SecretDict
+    )
+    program = RuntimeProgram(credentials=block, program_id="sampler")
+    return [block, program, RuntimeProgramRun(credentials=block, job_id="the-job")]
+
+
+@pytest.mark.parametrize("number", range(3), ids=["credentials", "program", "run"])
+def test_what_is_pickled_is_whole_and_has_the_secrets_in_it_as_security_md_says(number: int) -> None:
+    thing = with_secrets()[number]
+    for pickled in (pickle.dumps(thing), cloudpickle.dumps(thing), PickleSerializer().dumps(thing)):
+        assert {hit.canary for hit in scan(pickled, "a pickle")} == SECRETS
+    back = pickle.loads(pickle.dumps(thing))  # with no API of Prefect's to ask
+    assert back == thing
+    credentials = back if isinstance(back, RuntimeCredentials) else back.credentials
+    assert credentials.token.get_secret_value() == API_KEY
+    assert credentials.proxies.get_secret_value() == PROXIES
+
+
+@pytest.mark.parametrize("number", range(3), ids=["credentials", "program", "run"])
+def test_what_is_pickled_shows_no_secret_to_who_prints_it(number: int) -> None:
+    thing = with_secrets()[number]
+    assert not scan(f"{thing} {thing!r}", "what is shown")
