@@ -1,5 +1,7 @@
 """Hooks that look for canaries after every test: in what it printed and logged, in its failure, in its processes.
 
+Also in what its processes printed, as far as that is read to their end: `subprocess.run` and `Popen.communicate`.
+
 Each process of the tests (pytest-xdist) looks after its own. Folders are scanned by who has made them, with
 `sinks.folder`: the fixtures of runtimes and of Prefect's servers.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import subprocess
 import time
 import traceback
 from collections.abc import Generator
@@ -24,11 +27,19 @@ WITH_PROCESSES = ("tests/integration/", "tests/e2e/")  # a prober of the reliabi
 PAUSE_SECONDS = 1.0
 """Between two looks at the processes: one takes 10 ms."""
 
-_logged: list[Hit] = []
+_heard: list[Hit] = []
+"""Since the last test, in logs and in what processes printed."""
+
 _looked_at = 0.0
 
 
 def pytest_configure() -> None:
+    """Have all looked at that is logged and read of processes from now on."""
+    _look_at_logs()
+    _look_at_what_processes_print()
+
+
+def _look_at_logs() -> None:
     """Look at every record of every logger of this process, also of those that no handler of pytest's hears."""
     make = logging.getLogRecordFactory()
 
@@ -39,10 +50,23 @@ def pytest_configure() -> None:
             said.append(record.getMessage())
         if record.exc_info:
             said += traceback.format_exception(*record.exc_info)
-        _logged.extend(scan("\n".join(said), f"the log: {record.name}"))
+        _heard.extend(scan("\n".join(said), f"the log: {record.name}"))
         return record
 
     logging.setLogRecordFactory(look)
+
+
+def _look_at_what_processes_print() -> None:
+    """Look at all that is captured of a process: a test reads it, and pytest never gets to see it."""
+    communicate: Any = subprocess.Popen.communicate
+
+    def look(process: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        printed: tuple[Any, Any] = communicate(process, *args, **kwargs)
+        for text, where in zip(printed, ("standard output", "standard error"), strict=True):
+            _heard.extend(scan(text or b"", f"a process's {where}"))
+        return printed
+
+    subprocess.Popen.communicate = look  # type: ignore[method-assign]  # subprocess.run comes here as well
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,8 +77,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     hits += scan(report.longreprtext, "the failure's text")
     if report.when == "teardown":
         hits += [hit for title, text in report.sections for hit in scan(text, title)]
-        hits += _logged
-        _logged.clear()
+        hits += _heard
+        _heard.clear()
     if report.when == "call" and item.nodeid.startswith(WITH_PROCESSES):
         hits += _of_processes(item)
     found = leaks(hits)

@@ -38,6 +38,13 @@ def folder(path: Path, kind: str) -> Iterator[Hit]:
                 yield from rows(file, f"{kind}: {name}")
 
 
+@contextlib.contextmanager
+def log(path: Path, whose: str) -> Iterator[None]:
+    """Fail at the end, if all went well so far, where a log that processes have written has a canary in it."""
+    yield
+    assert_clean(scan(path.read_bytes(), f"the log of {whose}"))
+
+
 def rows(file: Path, where: str) -> Iterator[Hit]:
     """Scan a SQLite database column by column: in the file, a long value is in pieces."""
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:

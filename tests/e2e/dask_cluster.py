@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from canaries import sinks
+from canaries.values import give_token
 
 from prefect_runtime.client import Credentials, RuntimeService, discovery
 
@@ -43,10 +45,10 @@ def running_cluster(folder: Path, machines: int, *, one_core_each: bool = False)
     """
     homes = [folder / f"machine-{number}" for number in range(machines)]
     file = folder / "scheduler.json"
-    with ExitStack() as held:
+    with sinks.log(folder / "scheduler.log", "a scheduler of Dask's"), ExitStack() as held:
         _start(held, folder / "scheduler.log", "scheduler", "--host", "127.0.0.1", "--port", "0", file=file)
         for number, home in enumerate(homes):
-            home.mkdir()
+            give_token(home)
             held.callback(_stop_runtime, home)
             options = ["--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--name", home.name]
             worker = _start(held, home / "worker.log", "worker", *options, file=file, home=home)
@@ -55,6 +57,8 @@ def running_cluster(folder: Path, machines: int, *, one_core_each: bool = False)
                 psutil.Process(worker.pid).cpu_affinity([cores[number % len(cores)]])
         eventually(file.exists, seconds=START_SECONDS, what="a Dask scheduler")
         yield Cluster(address=json.loads(file.read_text())["address"], homes=homes)
+    for home in homes:
+        sinks.assert_clean(sinks.folder(home, "runtime"))  # with its worker's log
 
 
 def _start(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import shutil
 import subprocess
@@ -11,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
+from canaries import sinks
+from canaries.scanner import Hit, scan
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from .support import free_port, running_server
@@ -39,6 +44,18 @@ def _binaries() -> Path:
     if found is None:
         pytest.skip("PostgreSQL is not here; .ci/setup installs it (Debian: apt-get install postgresql)")
     return Path(found).parent
+
+
+async def _found_in_tables(port: int) -> list[Hit]:
+    """Scan all that is in the database, table by table."""
+    hits = []
+    database = await asyncpg.connect(host="127.0.0.1", port=port, user="prefect", database="postgres")
+    for (table,) in await database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        rows = io.BytesIO()
+        await database.copy_from_table(table, output=rows)
+        hits += scan(rows.getvalue(), f"PostgreSQL: {table}")
+    await database.close()
+    return hits
 
 
 @contextmanager
@@ -72,7 +89,9 @@ def running_postgres() -> Iterator[str]:
         options = f"-F -h 127.0.0.1 -p {port} -k {folder}"  # -F: a crash of the machine may cost it all
         run(str(binaries / "pg_ctl"), "-D", str(data), "-l", str(data / "server.log"), "-w", "-o", options, "start")
         try:
-            yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
+            with sinks.log(data / "server.log", "PostgreSQL"):
+                yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
+            sinks.assert_clean(asyncio.run(_found_in_tables(port)))
         finally:
             run(str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
     finally:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 import yaml
+from canaries import sinks
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
@@ -153,7 +154,7 @@ def test_the_flows_are_served_by_one_process_without_a_worker(service: RuntimeSe
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `serve.py`, from a folder that is none of the project's."""
-    with (folder / "serve.log").open("wb") as log:
+    with sinks.log(folder / "serve.log", "serve.py"), (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, DEPLOYMENTS / "serve.py"],
             cwd=folder,

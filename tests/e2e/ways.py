@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from canaries import sinks
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -268,6 +269,7 @@ def staged(folder: Path, service: RuntimeService, program: str, *, ways: tuple[s
     """Deploy the flows, and run what serves them."""
     (folder / "ways.py").write_text(FLOWS)
     with ExitStack() as held:
+        held.enter_context(sinks.log(folder / "log", "what runs flows"))
         log = held.enter_context((folder / "log").open("wb"))
         stage = Stage(folder=folder, service=service, program=program, log=log)
         held.enter_context(stage.held)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from canaries import sinks
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
@@ -57,7 +58,7 @@ def started_worker(
     pool: str, *options: str, folder: Path, log: str = "worker.log"
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a worker of a pool, with options of its command; whether it lives until the end is not asked."""
-    with (folder / log).open("wb") as sink:
+    with sinks.log(folder / log, "a worker"), (folder / log).open("wb") as sink:
         worker = subprocess.Popen(
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, *options],
             env=os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "0.3"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries import sinks
+from canaries.scanner import scan
 
 from prefect_runtime.cli import main
+
+BREAK_IN_A_BOX = re.compile(" *│\n│ *")
+"""Between two lines of one text, where cyclopts says what is wrong with a command."""
 
 
 class CommandLine:
@@ -31,6 +37,8 @@ class CommandLine:
         with pytest.raises(SystemExit) as ended:
             main([*arguments, *self._options])
         printed, self.said = self._capsys.readouterr()
+        said = BREAK_IN_A_BOX.sub("", self.said)
+        sinks.assert_clean(scan(printed, "what a command prints"), scan(said, "what a command says"))
         assert int(ended.value.code or 0) == code, (printed, self.said)
         return printed
 

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from canaries.values import ACCESS_TOKEN
+from canaries.values import ACCESS_TOKEN, ALL
 from qiskit import QuantumCircuit
 
 from prefect_runtime.client import Credentials, JobStatus, RuntimeClient, RuntimeJob, RuntimeService, discovery
@@ -260,3 +260,9 @@ def test_a_full_disk_is_said_in_one_line(command: list[str], runtime: Any, run: 
         )  # fmt: skip
     assert told.returncode == 1
     assert told.stderr == "prefect-runtime: the output could not be written (No space left on device).\n"
+
+
+def test_a_canary_in_what_a_command_says_fails_its_test(cli: CommandLine) -> None:
+    for name, value in ALL.items():
+        with pytest.raises(AssertionError, match=f"{name}, as plain, in what a command says"):
+            cli("jobs", value, code=2)

@@ -141,7 +141,7 @@ def test_a_part_of_a_canary_and_a_token_that_a_runtime_has_issued_are_found() ->
 
 
 LETS_OUT = """
-import logging, sys
+import logging, subprocess, sys
 import pytest
 from canaries.values import ALL
 
@@ -155,6 +155,11 @@ def test_logs():
     logging.getLogger("not.heard").propagate = False
     for value in VALUES:
         logging.getLogger("not.heard").warning("with %s", value)
+
+PRINTS = [sys.executable, "-c", "import sys; print(sys.argv[1:]); print(sys.argv[1:], file=sys.stderr)", *VALUES]
+
+def test_reads_what_a_process_prints():
+    subprocess.run(PRINTS, capture_output=True)
 
 @pytest.mark.parametrize("n", range(12))
 def test_raises(n):
@@ -174,7 +179,15 @@ def test_a_test_that_lets_one_out_fails_and_says_which(tmp_path: Path) -> None:
     (tmp_path / "test_lets_out.py").write_text(LETS_OUT)
     command = [sys.executable, "-m", "pytest", "-p", "canaries.hooks", "-p", "no:cacheprovider", "-q", "-c", os.devnull]
     run = subprocess.run(
-        [*command, f"--rootdir={tmp_path}", f"--basetemp={tmp_path / 'base'}", "-rfE", str(tmp_path)],
+        # Not shown to this test, which would fail of it.
+        [
+            *command,
+            "--show-capture=no",
+            f"--rootdir={tmp_path}",
+            f"--basetemp={tmp_path / 'base'}",
+            "-rfE",
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -182,9 +195,10 @@ def test_a_test_that_lets_one_out_fails_and_says_which(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     # What is printed and logged is looked at when a test is over: an error of its teardown.
-    assert "13 failed, 3 passed, 2 errors" in run.stdout, run.stdout[-3000:]
+    assert "13 failed, 4 passed, 3 errors" in run.stdout, run.stdout[-3000:]
     places = ("Captured stdout call", "Captured stderr call", "the log: not.heard", "a pickled exception")
-    for place in (*places, "the failure's text"):
+    of_processes = ("a process's standard output", "a process's standard error")
+    for place in (*places, *of_processes, "the failure's text"):
         for name in ALL:
             assert f"{name}, as plain, in {place}" in run.stdout
 
