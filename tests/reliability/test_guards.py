@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from .guards import GUARDS, Guard
+from .submission_guards import SUBMISSION
 
 ROOT = Path(__file__).parents[2]
 HANG_SECONDS = 120.0
+
+ALL = [*GUARDS, *SUBMISSION]
 
 
 def package_in(folder: Path) -> Path:
@@ -35,7 +38,7 @@ def fails(folder: Path, test: str) -> bool:
     return done.returncode == 1
 
 
-@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
+@pytest.mark.parametrize("guard", ALL, ids=lambda guard: guard.what)
 def test_a_guard_stands_where_the_table_says(guard: Guard) -> None:
     assert (ROOT / "prefect_runtime" / guard.file).read_text(encoding="utf-8").count(guard.guard) == 1
     file, _, name = guard.test.partition("::")
@@ -44,7 +47,7 @@ def test_a_guard_stands_where_the_table_says(guard: Guard) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("test", sorted({guard.test for guard in GUARDS}))
+@pytest.mark.parametrize("test", sorted({guard.test for guard in ALL}))
 def test_with_all_guards_in_place_their_tests_pass(test: str, tmp_path: Path) -> None:
     """One that always fails, or never starts there, would prove nothing."""
     package_in(tmp_path)
@@ -53,7 +56,7 @@ def test_with_all_guards_in_place_their_tests_pass(test: str, tmp_path: Path) ->
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
+@pytest.mark.parametrize("guard", ALL, ids=lambda guard: guard.what)
 def test_without_a_guard_its_test_fails(guard: Guard, tmp_path: Path) -> None:
     file = package_in(tmp_path) / guard.file
     file.write_text(file.read_text(encoding="utf-8").replace(guard.guard, guard.without), encoding="utf-8")
