@@ -7,10 +7,15 @@ from __future__ import annotations
 from .guards import Guard
 
 _S = "unit/client/test_submission.py::"
+_J = "unit/client/test_job_calls.py::"
 _E = "unit/client/test_submission_ends.py::"
 _L = "unit/client/test_submission_lost.py::"
 
 SUBMISSION = [
+    Guard("a job request is sent once", "client/endpoints/jobs.py", "new_job_id, body=body.encode(), retry=ONCE,",
+          "new_job_id, body=body.encode(), retry=PATIENT,", _J + "test_a_job_request_is_sent_once_whatever_is_said_to_it"),
+    Guard("another job's answer", "client/endpoints/jobs.py", "if document.id != job_id:", "if False:",
+          _J + "test_what_a_server_says_of_another_job_is_not_believed"),
     Guard("nothing is sent without a card", "client/submission.py",
           "self.or_abandon(partial(self._journal.intend, card, durably=not self._client.knows_keys))\n            try:", "try:",
           _S + "test_nothing_is_sent_if_the_intent_cannot_be_written"),
