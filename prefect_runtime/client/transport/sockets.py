@@ -139,18 +139,22 @@ def _tls(verify: bool | str) -> dict[str, Any]:
 
 
 def _proxy(url: str, proxies: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the proxy's options for websocket-client; the keys are looked up as `requests` does."""
+    """Return the proxy's options for websocket-client; the keys are looked up as `requests` does.
+
+    By itself it asks the environment, for a proxy and for hosts that need none, unless it is given both.
+    """
     parts = urlsplit(url)
     keys = (f"{parts.scheme}://{parts.hostname}", parts.scheme, f"all://{parts.hostname}", "all")
     chosen = proxies_for(url, proxies)
     proxy = next((chosen[key] for key in keys if key in chosen), None)
     if proxy is None:
-        return {"http_no_proxy": ["*"]}  # the environment does not decide
+        return {"http_proxy_host": "none", "http_proxy_port": 1, "http_no_proxy": ["*"]}
     target = split_proxy(proxy)
     options: dict[str, Any] = {
         "http_proxy_host": target.hostname,
         "http_proxy_port": target.port or 80,
         "proxy_type": target.scheme or "http",
+        "http_no_proxy": ["-"],  # no host's name
     }
     if target.username:
         options["http_proxy_auth"] = (unquote(target.username), unquote(target.password or ""))

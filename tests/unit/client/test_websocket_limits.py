@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from prefect_runtime.client.retry import Deadline
+from prefect_runtime.client.transport import sockets
 from prefect_runtime.client.transport.sockets import Socket, SocketOptions
 from prefect_runtime.client.transport.websocket_limits import MAX_FRAME_BYTES
 from prefect_runtime.wire.errors import ConnectFailedError, StreamClosedError, TransportError
 
 Behaviour = Callable[[socket.socket, bytes], None]
+PING_BYTES = 6  # two, and four of the mask
 
 
 @pytest.fixture
@@ -160,7 +162,62 @@ def test_this_machine_is_reached_without_a_proxy(serve: Callable[[Behaviour], st
     assert asked == []
 
 
-def test_another_machine_is_reached_through_the_proxy(serve: Callable[[Behaviour], str]) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # of the second no library knows that it is ours
+def test_the_environments_proxies_are_not_used(
+    serve: Callable[[Behaviour], str], monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    asked: list[bytes] = []
+    proxy = serve(lambda connection, request: asked.append(request))
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy.removesuffix("/stream"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    stream = connect(serve(sends(b"\x81\x01a")).replace("127.0.0.1", host))
+    assert stream.receive() == "a"
+    stream.close()
+    assert asked == []
+
+
+def test_a_stream_that_answers_no_ping_is_given_up(
+    serve: Callable[[Behaviour], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "PING_SECONDS", 0.2)
+    pings: list[bytes] = []
+
+    def keep_silent(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(accepted(request))
+        while len(pings) < 3 and (frame := connection.recv(PING_BYTES)):
+            pings.append(frame)
+
+    stream = connect(serve(keep_silent))
+    with pytest.raises(StreamClosedError, match="silent"):
+        stream.receive()
+    stream.close()
+    assert [ping[:1] for ping in pings] == [b"\x89"]
+
+
+def test_a_stream_that_answers_pings_is_waited_for(
+    serve: Callable[[Behaviour], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "PING_SECONDS", 0.2)
+
+    def answer_pings(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(accepted(request))
+        for _ in range(3):
+            connection.recv(PING_BYTES)
+            connection.sendall(b"\x8a\x00")
+        connection.sendall(b"\x81\x01a")
+
+    stream = connect(serve(answer_pings))
+    assert stream.receive() == "a"
+    stream.close()
+
+
+@pytest.mark.parametrize("no_proxy", ["", "runtime.example", "*"])
+def test_another_machine_is_reached_through_the_proxy_whatever_the_environment_says(
+    serve: Callable[[Behaviour], str], monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    monkeypatch.setenv("no_proxy", no_proxy)
     asked: list[bytes] = []
 
     def refuse(connection: socket.socket, request: bytes) -> None:
