@@ -10,6 +10,7 @@ _S = "unit/client/test_submission.py::"
 _J = "unit/client/test_job_calls.py::"
 _E = "unit/client/test_submission_ends.py::"
 _L = "unit/client/test_submission_lost.py::"
+_N = "unit/client/test_named_requests.py::"
 
 SUBMISSION = [
     Guard("a job request is sent once", "client/endpoints/jobs.py", "new_job_id, body=body.encode(), retry=ONCE,",
@@ -36,6 +37,10 @@ SUBMISSION = [
     Guard("another request under a key", "client/settling.py",
           "return self._request.idempotency_key is None or fingerprint_tag(card) in job.tags", "return True",
           _L + "test_an_explicit_key_of_another_request_is_a_conflict"),
+    Guard("another request's job, and none of ours", "client/settling.py", "            raise another\n", "            pass\n",
+          _E + "test_a_request_that_is_absent_is_not_sent_again_beside_another_requests_job"),
+    Guard("another request that was lost", "client/submission.py", " or known.fingerprint != card.fingerprint:", ":",
+          _N + "test_another_request_under_the_name_of_one_that_was_lost_is_not_taken_for_sent"),
     Guard("another request's job is no duplicate", "client/duplicates.py",
           "return not marks or (bool(card.fingerprint) and fingerprint_tag(card) in marks)", "return True",
           _E + "test_a_look_for_duplicates_leaves_the_jobs_of_another_request_alone"),

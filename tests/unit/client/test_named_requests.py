@@ -100,6 +100,19 @@ def test_a_named_request_whose_answer_was_lost_is_looked_for_when_it_is_asked_fo
     assert len(server.posts) == 1
 
 
+def test_another_request_under_the_name_of_one_that_was_lost_is_not_taken_for_sent(clock: FakeClock) -> None:
+    server = Server(clock, CLASSIC)
+    server.on_post, server.lists_after = [("taken", LOST)], 1_000.0
+    with pytest.raises(SubmissionUnknownError):
+        send(server, NAMED, NoJournal())
+    looks = len(server.looks)
+    assert send(server, OTHER, NoJournal()) == "j2"
+    assert (len(server.posts), len(server.looks)) == (2, looks + 1)
+    with pytest.raises(IdempotencyConflictError):
+        send(server, NAMED, NoJournal())
+    assert len(server.posts) == 2
+
+
 def test_a_named_request_that_was_refused_is_free_at_once(clock: FakeClock) -> None:
     server = Server(clock, CLASSIC)
     server.on_post = [InvalidInputError("no")]

@@ -172,6 +172,18 @@ def test_a_lost_answer_is_not_taken_for_the_job_of_another_request(server: Serve
     assert server.cancelled == []
 
 
+def test_a_request_that_is_absent_is_not_sent_again_beside_another_requests_job(
+    server: Server, clock: FakeClock
+) -> None:
+    journal = Told()
+    server.lists_after = 5.0  # another host was first with the same key, and the list does not show it yet
+    server.has("theirs", tags_of(OTHER, clock))
+    server.on_post = [LOST]
+    with pytest.raises(IdempotencyConflictError) as caught:
+        send(server, NAMED, journal)
+    assert (caught.value.job_id, len(server.posts), journal.told) == ("theirs", 1, ["given up"])
+
+
 def test_a_look_for_duplicates_leaves_the_jobs_of_another_request_alone(server: Server, clock: FakeClock) -> None:
     send(server, NAMED, NoJournal())
     server.has("theirs", tags_of(OTHER, clock), created="2024-01-01T00:00:09Z")
