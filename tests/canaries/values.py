@@ -41,7 +41,7 @@ ALL = {
 }
 
 INPUTS = dict(zip(("one", "two", "three"), PARAMETERS, strict=True))
-"""For any program that takes more inputs than it knows."""
+"""For any program that takes such, or more inputs than it knows."""
 
 ISSUED = base64.b64encode(b'{"alg":"HS256","typ":"JWT"}').decode().rstrip("=") + "."
 """How each IAM token of the embedded runtime begins; the last character is no part of its base64."""

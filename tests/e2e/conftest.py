@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from canaries import sinks
-from canaries.values import API_KEY, PARAMETERS, PROGRAM_SOURCE, give_token
+from canaries.values import API_KEY, PARAMETERS, PRESIGNED_URL, PROGRAM_SOURCE, give_token
 from prefect.context import refresh_global_settings_context
 from prefect.settings import (
     PREFECT_API_URL,
@@ -154,7 +154,7 @@ def upload(service: RuntimeService) -> Callable[..., str]:
 @pytest.fixture
 def bell() -> QuantumCircuit:
     """Two qubits that always agree."""
-    circuit = QuantumCircuit(2, name=PARAMETERS[0])
+    circuit = QuantumCircuit(2, name=PARAMETERS[0], metadata={"inputs": [*PARAMETERS], "url": PRESIGNED_URL})
     circuit.h(0)
     circuit.cx(0, 1)
     circuit.measure_all()

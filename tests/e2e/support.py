@@ -46,7 +46,7 @@ START_SECONDS = 90.0
 PUBLISHES = '''
 import time
 
-def main(backend, user_messenger, *, count=5, pause=0.0, fail=False, **kwargs):
+def main(backend, user_messenger, *, count=5, pause=0.0, fail=False, one=None, two=None, three=None, **kwargs):
     """Publish numbers, write to the log, then end: with a result or an error."""
     print("hello from the program")
     for number in range(count):
@@ -56,7 +56,10 @@ def main(backend, user_messenger, *, count=5, pause=0.0, fail=False, **kwargs):
         raise ValueError("the program failed on purpose")
     return {"count": count, "given": kwargs}
 '''
-"""Publishes `count` numbers with a pause after each, prints one line, returns or fails."""
+"""Publishes `count` numbers with a pause after each, prints one line, returns or fails.
+
+The canaries' inputs are not returned: Prefect keeps results.
+"""
 
 
 def eventually(look: Callable[[], T], *, seconds: float = 15.0, what: str = "the condition") -> T:

@@ -10,6 +10,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
+from canaries.scanner import scan
+from canaries.values import API_KEY, CRN, PROXIES
 from prefect import flow, task
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
@@ -28,8 +30,6 @@ from .proxy import Proxy
 from .support import free_port, jobs_of, log_lines, run_id
 
 SLUG = "quantum-runtime-credentials"
-SECRET = "a-very-secret-token-0815"
-CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123456789abcdef:private-instance::"
 
 
 def test_the_block_of_nothing_is_the_embedded_runtime(bell: QuantumCircuit, service: RuntimeService) -> None:
@@ -49,11 +49,11 @@ def saved() -> str:
     """The name of a saved block that is full of secrets; nobody answers at its URL."""
     block = RuntimeCredentials(
         channel="ibm_quantum_platform",
-        token=SecretStr(SECRET),
+        token=SecretStr(API_KEY),
         instance=CRN,
         url=f"http://127.0.0.1:{free_port()}/api/v1",
         backend=["first", "second"],
-        proxies={"https": f"http://user:{SECRET}@proxy.example:3128"},  # type: ignore[arg-type]
+        proxies=PROXIES,  # type: ignore[arg-type]
         tags=["nightly"],
         max_execution_time=30,
         wait_seconds=2.5,
@@ -64,8 +64,8 @@ def saved() -> str:
 
 def test_a_saved_block_comes_back_whole_without_a_call_to_the_runtime(saved: str) -> None:
     loaded = RuntimeCredentials.load(saved)  # nobody answers at its URL
-    assert loaded.token.get_secret_value() == SECRET
-    assert loaded.proxies.get_secret_value() == {"https": f"http://user:{SECRET}@proxy.example:3128"}
+    assert loaded.token.get_secret_value() == API_KEY
+    assert loaded.proxies.get_secret_value() == PROXIES
     assert (loaded.channel, loaded.instance.get_secret_value(), loaded.backend) == (
         "ibm_quantum_platform",
         CRN,
@@ -109,20 +109,20 @@ def test_a_secret_shows_nowhere(saved: str) -> None:
     block = RuntimeCredentials.load(saved)
     shown = [*lines, stored.text, repr(block), str(block), str(block.model_dump()), block.model_dump_json()]
     for text in shown:
-        assert SECRET not in text
-    assert SECRET in str(block.model_dump()["token"].get_secret_value()), "it is the saved one"
+        assert not scan(text, "what is shown")
+    assert API_KEY in str(block.model_dump()["token"].get_secret_value()), "it is the saved one"
 
 
 def test_a_refused_token_is_in_no_log_line_and_no_state(embedded: DiscoveryDocument) -> None:
     @flow
     def refused() -> None:
-        job_status(RuntimeCredentials(channel="classic", url=embedded.url, token=SecretStr(SECRET)), "some-job")
+        job_status(RuntimeCredentials(channel="classic", url=embedded.url, token=SecretStr(API_KEY)), "some-job")
 
     state = refused(return_state=True)
     with pytest.raises(AuthenticationError):
         state.result()
     lines = log_lines(run_id(state), until="Finished in state Failed")
-    assert SECRET not in "\n".join([*lines, str(state.message), repr(state)])
+    assert not scan("\n".join([*lines, str(state.message), repr(state)]), "log and state")
 
 
 def test_the_environments_token_is_used_where_the_block_has_none(embedded: DiscoveryDocument) -> None:
@@ -170,7 +170,7 @@ def test_a_saved_block_is_found_by_its_slug_without_an_import_of_ours(saved: str
         [sys.executable, "-c", script], env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False
     )
     module = "prefect_runtime.blocks.credentials"
-    assert done.stdout.split() == [module, "RuntimeCredentials", str(len(SECRET))], done.stderr
+    assert done.stdout.split() == [module, "RuntimeCredentials", str(len(API_KEY))], done.stderr
 
 
 def test_every_field_has_a_title_and_a_description_that_is_a_sentence() -> None:
@@ -228,14 +228,14 @@ def test_a_bad_value_is_an_error_that_names_its_field(
 )
 def test_a_saved_block_that_cannot_be_read_is_told_by_name_and_field(stored: dict[str, Any], said: str) -> None:
     """As another version may have saved it, or a person through Prefect's API."""
-    RuntimeCredentials(token=SecretStr(SECRET)).save("e2e-unreadable", overwrite=True)
+    RuntimeCredentials(token=SecretStr(API_KEY)).save("e2e-unreadable", overwrite=True)
     with get_client(sync_client=True) as client:
         there = client._client.get(f"/block_types/slug/{SLUG}/block_documents/name/e2e-unreadable").json()
-        changed = {"data": {**stored, "token": SECRET}, "merge_existing_data": True}
+        changed = {"data": {**stored, "token": API_KEY}, "merge_existing_data": True}
         client._client.patch(f"/block_documents/{there['id']}", json=changed)
     with pytest.raises(ConfigurationError, match=rf"block 'e2e-unreadable' cannot be read.*{said}") as caught:
         load_credentials("e2e-unreadable")
-    assert SECRET not in str(caught.value)
+    assert not scan(str(caught.value), "the error")
 
 
 def test_the_blocks_tags_go_with_the_calls_own(bell: QuantumCircuit, service: RuntimeService) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from canaries.values import PROXIES
 
 from prefect_runtime import RuntimeCredentials
 from prefect_runtime.client import RuntimeService
@@ -26,7 +27,7 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_commands_use_the_account_of_a_saved_block(
     upload: Callable[..., str], service: RuntimeService, embedded: DiscoveryDocument
 ) -> None:
-    block = RuntimeCredentials(channel="classic", url=embedded.url, token=embedded.token)
+    block = RuntimeCredentials(channel="classic", url=embedded.url, token=embedded.token, proxies=PROXIES)
     block.save("cli-account", overwrite=True)
     job = service.run(upload(PUBLISHES), {"count": 1}, tags=["of-the-block"])
     assert json.loads(cli("result", job.job_id(), "--json", "--block", "cli-account").stdout)["count"] == 1
@@ -50,6 +51,7 @@ def test_every_command_works_on_ibms_platform_too(
         instance="embedded",
         url=f"{embedded.url}/api/v1",
         auth_url=embedded.url,
+        proxies=PROXIES,
     ).save("cli-platform", overwrite=True)
     account = ("--block", "cli-platform")
     program = upload(PUBLISHES)

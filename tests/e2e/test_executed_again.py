@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from canaries.values import INPUTS, PROXIES
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
@@ -160,7 +161,7 @@ def test_a_job_whose_id_could_not_be_written_down_is_found_by_its_tag(
 ) -> None:
     # On the local channel the card comes with the id: see test_journal.py.
     there: dict[str, Any] = {"url": embedded.url, "token": SecretStr(embedded.token), "backend": "aer_simulator"}
-    block = RuntimeCredentials(channel="classic", **there)
+    block = RuntimeCredentials(channel="classic", proxies=PROXIES, **there)
 
     @flow
     def sample() -> str:
@@ -192,7 +193,7 @@ def test_who_asks_for_something_else_when_executed_again_is_told_of_the_job_that
         executions.append(1)
         done = run_sampler("local", [bell], shots=10)
         fetch_result("local", done)
-        run_program("local", program, {"count": 1, "pause": 30, "execution": len(executions)})
+        run_program("local", program, {**INPUTS, "count": 1, "pause": 30, "execution": len(executions)})
         raise LaterStepError
 
     state = forgetful(return_state=True)
@@ -213,7 +214,7 @@ def test_a_failure_that_was_delivered_is_a_finished_request_and_the_next_executi
 
     @flow
     def sample() -> Any:
-        job_id = run_program("local", program, {"fail": True})
+        job_id = run_program("local", program, {**INPUTS, "fail": True})
         return fetch_result("local", job_id)
 
     state = sample(return_state=True)
@@ -243,7 +244,7 @@ def test_a_failure_that_was_delivered_while_prefects_api_was_away_is_a_finished_
         tries.append("try")
         if len(tries) > 1:
             proxy.pass_all()
-        job_id = run_program("local", upload(PUBLISHES), {"count": 1, "fail": True})
+        job_id = run_program("local", upload(PUBLISHES), {**INPUTS, "count": 1, "fail": True})
         if len(tries) == 1:
             proxy.refuse("PATCH /api/artifacts")
         return fetch_result("local", job_id)
@@ -261,7 +262,7 @@ def test_a_job_that_was_cancelled_at_its_timeout_is_a_finished_request_for_a_ret
 
     @flow(retries=1)
     def strict() -> None:
-        job_id = run_program("local", program, {"count": 100, "pause": 0.1})
+        job_id = run_program("local", program, {**INPUTS, "count": 100, "pause": 0.1})
         verb("local", job_id, timeout=0.5, on_timeout="cancel")
 
     state = strict(return_state=True)
@@ -279,7 +280,7 @@ def test_a_failure_that_nobody_was_told_is_what_the_next_execution_gets(
 
     @flow
     def sample() -> JobStatus:
-        job_id = run_program("local", program, {"fail": True})
+        job_id = run_program("local", program, {**INPUTS, "fail": True})
         if broken:
             raise LaterStepError
         return wait_for_final_state("local", job_id, raise_on_failure=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from canaries.values import PROXIES
 from prefect import flow
 from pydantic import SecretStr
 from qiskit import QuantumCircuit
@@ -26,6 +27,7 @@ def platform_block(embedded: DiscoveryDocument) -> str:
         instance="embedded",
         url=f"{embedded.url}/api/v1",
         auth_url=embedded.url,
+        proxies=PROXIES,
     ).save("e2e-platform", overwrite=True)
     return "e2e-platform"
 

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from uuid import UUID
 
 import pytest
+from canaries.values import PROXIES
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Artifact
@@ -62,13 +63,15 @@ def tidy() -> Iterator[None]:
 def runtime_proxy(embedded: DiscoveryDocument) -> Iterator[tuple[Proxy, RuntimeCredentials]]:
     """A proxy in front of the embedded runtime, and a block that goes through it."""
     proxy = Proxy(embedded.url)
-    yield proxy, RuntimeCredentials(url=proxy.url, token=SecretStr(embedded.token))
+    yield proxy, RuntimeCredentials(url=proxy.url, token=SecretStr(embedded.token), proxies=PROXIES)
     proxy.close()
 
 
 def forgetful_at(url: str, token: str) -> RuntimeCredentials:
     """A block for a runtime that is not known to refuse a second job of a key."""
-    return RuntimeCredentials(channel="classic", url=url, token=SecretStr(token), backend="aer_simulator")
+    return RuntimeCredentials(
+        channel="classic", url=url, token=SecretStr(token), backend="aer_simulator", proxies=PROXIES
+    )
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from canaries.values import INPUTS
 from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
@@ -63,7 +64,7 @@ def test_a_failure_that_nobody_was_told_before_the_suspension_is_told_after_the_
 
     @flow
     def suspends() -> tuple[str, JobStatus]:
-        job_id = run_program("local", program, {"fail": True})
+        job_id = run_program("local", program, {**INPUTS, "fail": True})
         suspend_flow_run(timeout=None, key="once")
         with pytest.raises(RuntimeJobFailureError, match="failed on purpose"):
             fetch_result("local", job_id)
@@ -86,7 +87,7 @@ def test_a_failure_that_was_caught_before_the_suspension_makes_no_new_job_at_the
 
     @flow
     def suspends() -> tuple[str, str]:
-        job_id = run_program("local", program, {"fail": True})
+        job_id = run_program("local", program, {**INPUTS, "fail": True})
         with pytest.raises(RuntimeJobFailureError) as caught:
             wait_for_final_state("local", job_id)
         suspend_flow_run(timeout=None, key="once")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import INPUTS
 from prefect import flow
 from qiskit import QuantumCircuit, qasm3, qpy
 from qiskit.quantum_info import SparsePauliOp
@@ -49,7 +50,7 @@ def test_a_program_runs_with_one_task_per_verb(upload: Upload, service: RuntimeS
 
     @flow
     def every_verb() -> dict[str, Any]:
-        job_id = run_program("local", program, {"count": 2, "text": "ü"}, tags=["mine"])
+        job_id = run_program("local", program, {**INPUTS, "count": 2, "text": "ü"}, tags=["mine"])
         return {
             "id": job_id,
             "waited": wait_for_final_state("local", job_id),
@@ -73,7 +74,7 @@ def test_task_run_names_say_which_job(upload: Upload) -> None:
 
     @flow
     def named() -> str:
-        job_id = run_program("local", program, {"count": 1})
+        job_id = run_program("local", program, {**INPUTS, "count": 1})
         stream_results("local", job_id)
         wait_for_final_state("local", job_id)
         fetch_result("local", job_id)
@@ -151,7 +152,7 @@ def test_a_decoder_can_be_named(upload: Upload) -> None:
 
     @flow
     def decode() -> tuple[Any, Any]:
-        job_id = run_program("local", program, {"count": 3})
+        job_id = run_program("local", program, {**INPUTS, "count": 3})
         named = fetch_result("local", job_id, decoder=f"{__name__}:OnlyCount")
         return named, fetch_result("local", job_id, decoder=OnlyCount)
 
@@ -163,7 +164,7 @@ def test_every_interim_result_comes_once_and_in_order_also_after_the_end(upload:
 
     @flow
     def stream() -> tuple[Any, JobStatus, Any]:
-        job_id = run_program("local", program, {"count": 20, "pause": 0.02})
+        job_id = run_program("local", program, {**INPUTS, "count": 20, "pause": 0.02})
         live = stream_results("local", job_id)
         return live, job_status("local", job_id), stream_results("local", job_id)
 
@@ -179,7 +180,7 @@ def test_a_job_can_be_cancelled_and_its_status_is_what_the_runtime_says(
 
     @flow(persist_result=True)
     def cancel() -> tuple[str, list[JobStatus]]:
-        job_id = run_program("local", program, {"count": 100, "pause": 0.1})
+        job_id = run_program("local", program, {**INPUTS, "count": 100, "pause": 0.1})
         before = job_status("local", job_id)
         # Asked twice with the same arguments: a cache, which persist_result turns on, would say the same again.
         return job_id, [before, cancel_job("local", job_id), job_status("local", job_id), cancel_job("local", job_id)]
@@ -208,7 +209,7 @@ def test_nothing_is_cached_where_a_flow_persists_results(upload: Upload, service
 
     @flow(persist_result=True)
     def twice() -> list[str]:
-        ids = [run_program("local", program, {"count": 1}) for _ in range(2)]
+        ids = [run_program("local", program, {**INPUTS, "count": 1}) for _ in range(2)]
         for _ in range(2):
             wait_for_final_state("local", ids[0])
             fetch_result("local", ids[0])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from canaries.values import INPUTS
 from prefect import flow, task
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from qiskit import QuantumCircuit
@@ -110,7 +111,7 @@ def test_a_retry_before_the_failure_was_delivered_finds_the_job_that_failed(
 
     @task(retries=1)
     def measure() -> str:
-        job_id = run_program("local", program, {"fail": True})
+        job_id = run_program("local", program, {**INPUTS, "fail": True})
         tries.append(job_id)
         if len(tries) < 2:
             raise LaterStepError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries.values import INPUTS
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRun
@@ -72,7 +73,7 @@ def test_a_failed_job_fails_the_task_once_with_the_programs_traceback(
 
     @flow
     def failing() -> Any:
-        return verb("local", run_program("local", program, {"fail": True}))
+        return verb("local", run_program("local", program, {**INPUTS, "fail": True}))
 
     state = failing(return_state=True)
     assert state.name == "Failed"
@@ -93,7 +94,7 @@ def test_a_failed_job_need_not_raise(upload: Upload) -> None:
 
     @flow
     def tolerant() -> tuple[JobStatus, str]:
-        job_id = run_program("local", program, {"fail": True})
+        job_id = run_program("local", program, {**INPUTS, "fail": True})
         return wait_for_final_state("local", job_id, raise_on_failure=False), fetch_logs("local", job_id)
 
     state = tolerant(return_state=True)
@@ -150,7 +151,7 @@ def test_a_wait_that_times_out_leaves_the_job_for_the_next_flow_run(upload: Uplo
 
     @flow
     def impatient() -> None:
-        job_id = run_program("local", program, {"count": 10, "pause": 0.3})
+        job_id = run_program("local", program, {**INPUTS, "count": 10, "pause": 0.3})
         began = time.monotonic()
         try:
             wait_for_final_state("local", job_id, timeout=1)
@@ -182,7 +183,12 @@ def test_a_timeout_cancels_the_job_if_asked_to(verb: Any, upload: Upload, servic
 
     @flow
     def strict() -> None:
-        verb("local", run_program("local", program, {"count": 100, "pause": 0.1}), timeout=0.5, on_timeout="cancel")
+        verb(
+            "local",
+            run_program("local", program, {**INPUTS, "count": 100, "pause": 0.1}),
+            timeout=0.5,
+            on_timeout="cancel",
+        )
 
     state = strict(return_state=True)
     error = error_of(state, JobTimeoutError)
@@ -198,7 +204,7 @@ def test_streaming_that_times_out_leaves_the_job_alone(upload: Upload, service: 
 
     @flow
     def impatient() -> None:
-        stream_results("local", run_program("local", program, {"count": 100, "pause": 0.05}), timeout=0.5)
+        stream_results("local", run_program("local", program, {**INPUTS, "count": 100, "pause": 0.05}), timeout=0.5)
 
     state = impatient(return_state=True)
     error_of(state, JobTimeoutError)
@@ -214,7 +220,7 @@ def test_a_job_that_ran_too_long_says_so(upload: Upload) -> None:
 
     @flow
     def slow() -> Any:
-        job_id = run_program("local", program, {"count": 100, "pause": 0.1}, max_execution_time=1)
+        job_id = run_program("local", program, {**INPUTS, "count": 100, "pause": 0.1}, max_execution_time=1)
         return fetch_result("local", job_id)
 
     error_of(slow(return_state=True), RuntimeJobMaxTimeoutError)
@@ -225,7 +231,7 @@ def test_a_cancelled_job_has_no_result(upload: Upload, service: RuntimeService) 
 
     @flow
     def cancelled() -> Any:
-        job_id = run_program("local", program, {"count": 100, "pause": 0.1})
+        job_id = run_program("local", program, {**INPUTS, "count": 100, "pause": 0.1})
         service.job(job_id).cancel()  # somebody else
         return fetch_result("local", job_id)
 
@@ -284,7 +290,7 @@ def test_a_task_retry_does_not_repeat_a_job_that_failed(upload: Upload, service:
 
     @flow
     def failing() -> None:
-        job_id = run_program.with_options(**retries)("local", program, {"fail": True})
+        job_id = run_program.with_options(**retries)("local", program, {**INPUTS, "fail": True})
         fetch_result.with_options(**retries)("local", job_id)
 
     state = failing(return_state=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from canaries.values import INPUTS
 from prefect import flow
 
 from prefect_runtime import as_completed, iter_results, run_program, wait_for_jobs
@@ -24,7 +25,7 @@ def test_many_jobs_are_waited_for_in_one_task_with_one_progress_artifact(upload:
 
     @flow
     def many() -> dict[str, JobStatus]:
-        ids = [run_program("local", program, {"count": count}) for count in range(4)]
+        ids = [run_program("local", program, {**INPUTS, "count": count}) for count in range(4)]
         return wait_for_jobs("local", [*ids, ids[0]], on_progress=lambda *news: told.append(news))
 
     state = many(return_state=True)
@@ -47,7 +48,7 @@ def test_jobs_that_failed_are_named_when_all_are_final_and_a_retry_makes_them_an
 
     @flow(retries=1)
     def many() -> dict[str, JobStatus]:
-        ids = [run_program("local", program, {"count": 1, "fail": fail}) for fail in (False, True)]
+        ids = [run_program("local", program, {**INPUTS, "count": 1, "fail": fail}) for fail in (False, True)]
         return wait_for_jobs("local", ids)
 
     state = many(return_state=True)
@@ -64,8 +65,8 @@ def test_jobs_come_in_the_order_in_which_they_end_and_a_timeout_names_those_that
 
     @flow
     def first_ones() -> list[tuple[str, JobStatus]]:
-        slow = run_program("local", program, {"count": 300, "pause": 0.1})
-        quick = run_program("local", program, {"count": 1})
+        slow = run_program("local", program, {**INPUTS, "count": 300, "pause": 0.1})
+        quick = run_program("local", program, {**INPUTS, "count": 1})
         got: list[tuple[str, JobStatus]] = []
         with pytest.raises(JobTimeoutError, match=slow):
             for job_id, status in as_completed("local", [slow, quick], timeout=3):
@@ -87,7 +88,7 @@ def test_interim_results_are_iterated_over_while_they_come(upload: Upload) -> No
 
     @flow
     def numbers() -> list[Any]:
-        job_id = run_program("local", program, {"count": 5, "pause": 0.02})
+        job_id = run_program("local", program, {**INPUTS, "count": 5, "pause": 0.02})
         return [*iter_results("local", job_id, timeout=30)]
 
     assert numbers() == [{"number": number} for number in range(5)]
@@ -104,7 +105,7 @@ def test_jobs_may_be_waited_for_in_a_thread_of_ones_own(upload: Upload) -> None:
 
     @flow
     def beside() -> str:
-        job_id = run_program("local", program, {"count": 1})
+        job_id = run_program("local", program, {**INPUTS, "count": 1})
         thread = threading.Thread(target=lambda: came.extend(as_completed("local", [job_id])))
         thread.start()
         thread.join()

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from canaries.values import PROXIES
 from prefect import flow
 from pydantic import SecretStr
 from qiskit import QuantumCircuit
@@ -38,6 +39,7 @@ def platform(service: RuntimeService) -> RuntimeCredentials:
         token=SecretStr(token),
         instance=instance_crn(token),
         backend="generic_5q",
+        proxies=PROXIES,
     )
 
 
