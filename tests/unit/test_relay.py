@@ -159,7 +159,7 @@ def test_a_log_that_hangs_keeps_no_wait_past_its_deadline_and_no_signal(
                 raise end
     except (TimeoutError, Signal) as error:
         assert error is end
-    assert time.monotonic() - ended < seconds + 0.1
+    assert time.monotonic() - ended < seconds + 1.0  # what hangs does so for 20 s
 
 
 def test_only_a_wait_that_ended_well_looks_once_more(hanging: Hanging, logger: logging.Logger) -> None:
