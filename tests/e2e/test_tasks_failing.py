@@ -151,7 +151,7 @@ def test_a_wait_that_times_out_leaves_the_job_for_the_next_flow_run(upload: Uplo
 
     @flow
     def impatient() -> None:
-        job_id = run_program("local", program, {**INPUTS, "count": 10, "pause": 0.3})
+        job_id = run_program("local", program, {**INPUTS, "count": 10, "pause": 0.5})
         began = time.monotonic()
         try:
             wait_for_final_state("local", job_id, timeout=1)
@@ -160,7 +160,7 @@ def test_a_wait_that_times_out_leaves_the_job_for_the_next_flow_run(upload: Uplo
 
     state = impatient(return_state=True)
     error = error_of(state, JobTimeoutError)
-    assert 1 <= took[0] < 1.2 + 0.4, "the deadline, and what Prefect needs for a task"
+    assert 1 <= took[0] < 3, "the deadline, and what Prefect needs for a task; the job, below, is not yet over"
     run = task_run(state, "Wait", of=2)
     assert run.state is not None and run.state.is_failed()
     assert run.state.name == "TimedOut"
