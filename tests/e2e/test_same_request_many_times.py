@@ -34,7 +34,8 @@ def dask(_: int) -> TaskRunner[Any]:
     [
         pytest.param(ThreadPoolTaskRunner, 5, id="threads"),
         pytest.param(ThreadPoolTaskRunner, 20, id="threads-pr", marks=pytest.mark.pr),
-        pytest.param(ProcessPoolTaskRunner, 20, id="processes-pr", marks=pytest.mark.pr),
+        # Its processes import Prefect one after another.
+        pytest.param(ProcessPoolTaskRunner, 20, id="processes-pr", marks=[pytest.mark.pr, pytest.mark.timeout(900)]),
         pytest.param(dask, 20, id="dask-pr", marks=pytest.mark.pr),
     ],
 )
