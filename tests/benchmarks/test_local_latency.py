@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from qiskit import QuantumCircuit
 from qiskit_aer.primitives import SamplerV2
+from undisturbed import undisturbed
 
 from prefect_runtime.client import RuntimeService
 from prefect_runtime.wire.fields import parse_time
@@ -16,6 +17,8 @@ ROUNDS = 40
 MOST_TIMES, OR_SECONDS = 4.0, 0.025  # what is aimed at
 NOISE = 1.5  # ours is three processes that wake each other, which a shared machine delays more than one that computes
 MOST_NEWS_SECONDS = 0.010
+# Where it takes longer, so does everything: the same beside `result()` of a done job. A poll would be 30 times.
+MOST_NEWS_TIMES_ASKED = 4.5
 
 SLEEPS = '''
 import time
@@ -66,14 +69,23 @@ def test_a_waiter_returns_within_10_ms_of_the_server_saying_done(
     milliseconds: Callable[[Sequence[float]], str],
 ) -> None:
     program = upload(SLEEPS)
-    news = []
-    for _ in range(15):
-        job = service.run(program, {"seconds": 0.15})
-        job.wait_for_final_state()
-        returned = time.time()
-        ended = parse_time(job.document().ended)
-        assert ended is not None
-        news.append(returned - ended.timestamp())
-    report(f"server says done -> wait returns: {milliseconds(news)} (median at most {1000 * MOST_NEWS_SECONDS:.0f} ms)")
-    # The least disturbed quarter: an answer that waits for a processor says nothing of how it was sent.
-    assert statistics.quantiles(news, n=4)[0] < MOST_NEWS_SECONDS
+
+    def share_of_most() -> float:
+        news, asked = [], []
+        for _ in range(15):
+            job = service.run(program, {"seconds": 0.15})
+            job.wait_for_final_state()
+            returned = time.time()
+            ended = parse_time(job.document().ended)
+            assert ended is not None
+            news.append(returned - ended.timestamp())
+            asked.append(timed(service.handle(job.job_id()).result))
+        report(
+            f"server says done -> wait returns: {milliseconds(news)} (at most {1000 * MOST_NEWS_SECONDS:.0f} ms); "
+            f"result() of a job that is done: {milliseconds(asked)}"
+        )
+        # The least disturbed quarter of each: an answer that waits for a processor says nothing of how it was sent.
+        told, there_already = (statistics.quantiles(seconds, n=4)[0] for seconds in (news, asked))
+        return told / max(MOST_NEWS_SECONDS, MOST_NEWS_TIMES_ASKED * there_already)
+
+    assert undisturbed(share_of_most, below=1) < 1

