@@ -155,12 +155,12 @@ def test_what_came_of_a_read_that_broke_off_stays_when_it_is_asked_for_again(hom
 
 
 def test_two_that_ask_at_once_read_once_and_both_have_it(home: Path) -> None:
-    server, first_is_read = OneJob((200, RESULT), (204, "")), threading.Event()
+    server, first_is_read, go_on = OneJob((200, RESULT), (204, "")), threading.Event(), threading.Event()
 
     class Slow(PrivateResult):
         def _read_into(self, part: Part, deadline: Deadline) -> str | None:
             first_is_read.set()
-            time.sleep(0.3)
+            go_on.wait(5)
             return super()._read_into(part, deadline)
 
     with http_server(server) as url:
@@ -170,6 +170,7 @@ def test_two_that_ask_at_once_read_once_and_both_have_it(home: Path) -> None:
             assert first_is_read.wait(5)
             with pytest.raises(JobTimeoutError, match="being read"):
                 PrivateResult(client, "one").fetch(Deadline(0))
+            threading.Timer(0.3, go_on.set).start()  # the next one waits for it by then
             assert PrivateResult(client, "one").fetch(Deadline(10)) == first.result() == RESULT
         client.close()
     assert server.reads == 1
