@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_a_change_between_a_query_and_the_opening_of_the_feed_is_not_missed(long
     monitor.close()
 
     assert found["j"].status is JobStatus.DONE
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4  # who misses it asks again after five
     assert server.queries == 2
 
 
@@ -204,8 +205,13 @@ def test_a_forked_process_watches_by_itself() -> None:
 
     child = os.fork()
     if child == 0:  # the watcher's thread is not here
-        found = monitor.wait(["later"], deadline=Deadline(5))
-        os._exit(0 if found["later"].status is JobStatus.DONE else 1)
+        code = 1
+        signal.alarm(20)  # who waits for a lock that nobody gives back ends like this
+        try:
+            found = monitor.wait(["later"], deadline=Deadline(5))
+            code = 0 if found["later"].status is JobStatus.DONE else 1
+        finally:
+            os._exit(code)  # what raises is no second run of the tests
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     monitor.close()
