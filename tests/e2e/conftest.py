@@ -46,7 +46,7 @@ def server_url(prefect_home: Path) -> Iterator[str]:
 @pytest.fixture(scope="package", autouse=True)
 def block_slugs_at_start(server_url: str) -> set[str]:
     """The slugs of the block types that the server had by itself, before any test saved a block."""
-    deadline = time.monotonic() + 10  # it registers them as it starts, which may end after it is healthy
+    deadline = time.monotonic() + 60  # it registers them as it starts, which may end after it is healthy
     while True:
         answer = httpx.post(f"{server_url}/block_types/filter", json={}, timeout=30)
         slugs = {block_type["slug"] for block_type in answer.raise_for_status().json()}

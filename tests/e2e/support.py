@@ -62,7 +62,7 @@ The canaries' inputs are not returned: Prefect keeps results.
 """
 
 
-def eventually(look: Callable[[], T], *, seconds: float = 15.0, what: str = "the condition") -> T:
+def eventually(look: Callable[[], T], *, seconds: float = 60.0, what: str = "the condition") -> T:
     """Return the first true value of `look`; for effects at the far end that take a moment."""
     deadline = time.monotonic() + seconds
     while not (value := look()):

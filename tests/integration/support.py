@@ -36,7 +36,7 @@ from prefect_runtime.wire.discovery_file import DiscoveryDocument
 OUR_THREADS = ("callback-", "stream-", "job-monitor", "job-feed")
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 10.0, what: str = "the condition") -> None:
+def eventually(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "the condition") -> None:
     """Wait until something is true; fails when it is not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
