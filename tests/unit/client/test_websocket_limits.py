@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from undisturbed import seconds_of, undisturbed
 
 from prefect_runtime.client.retry import Deadline
 from prefect_runtime.client.transport import sockets
@@ -79,10 +80,11 @@ def test_a_handshake_that_drips_ends_at_the_deadline(serve: Callable[[Behaviour]
             connection.sendall(bytes([byte]))
             time.sleep(0.05)
 
-    start = time.monotonic()
-    with pytest.raises(ConnectFailedError):
-        connect(serve(drip), seconds=0.5)
-    assert time.monotonic() - start < 1.5
+    def connect_in_vain() -> None:
+        with pytest.raises(ConnectFailedError):
+            connect(serve(drip), seconds=0.5)
+
+    assert undisturbed(lambda: seconds_of(connect_in_vain), below=1.5) < 1.5
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 101 X\r\n", b"HTTP/1.1 500 X\r\nContent-Length: 99999999999\r\n\r\n"])
@@ -94,8 +96,8 @@ def test_a_handshake_without_an_end_is_given_up(serve: Callable[[Behaviour], str
 
     start = time.monotonic()
     with pytest.raises(TransportError):
-        connect(serve(flood), seconds=30)
-    assert time.monotonic() - start < 5
+        connect(serve(flood), seconds=60)
+    assert time.monotonic() - start < 30  # else it ends with its time
 
 
 @pytest.mark.parametrize("frame", [b"\x81\x7f" + (2**63 - 1).to_bytes(8, "big"), b"\x81\x7f\0\0\0\0\x04\0\0\x01"])
