@@ -1,6 +1,7 @@
 """Feeds our client answers that nobody should send and watches it. A process of its own: audit hooks stay.
 
 ``python -m reliability.hostile_answers COUNT SEED SECONDS`` prints a report as JSON, of fewer answers if time is up.
+With one more word, a process in which something is wrong that the watch has to see: ``acts``, ``imports``, ``unpacks``.
 One answer in `SOCKET_SHARE` comes over a real socket of the loopback, byte by byte as made; the others enter where the
 transport hands them on. The time that a client sleeps between its tries passes at once, all other time is real.
 """
@@ -25,7 +26,8 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -37,7 +39,8 @@ from prefect_runtime.client.retry import Deadline, SystemClock
 from prefect_runtime.client.transport.exchange import Answer, Transport
 from prefect_runtime.wire.errors import IBMQError
 from prefect_runtime.wire.metrics import JobMetrics
-from reliability import hostile_bytes
+from reliability import hostile_bytes, hostile_watch
+from reliability.hostile_watch import found, watching
 
 SOCKET_SHARE = 10
 BATCH = 1000  # hypothesis keeps each example that it drew, some 4 kB: the growth would be mostly its own
@@ -46,32 +49,6 @@ MAX_DECODED_BYTES = 16 * 1024 * 1024
 REQUEST_SECONDS = 1.0
 SLOW_SECONDS = 1.5
 KINDS = ("status", "list", "job", "results", "logs", "interim", "metrics", "submit", "sign in", "decoder", "stream")
-
-MAY_BE_IMPORTED = ("numpy", "qiskit", "encodings", "prefect_runtime", "websocket")
-FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "code.__new__",
-             "os.remove", "os.rename", "os.mkdir", "shutil.rmtree", "ctypes.dlopen", "urllib.Request")  # fmt: skip
-
-found: Counter[str] = Counter()
-watching = threading.Event()
-
-
-def hook(event: str, args: tuple[Any, ...]) -> None:
-    if not watching.is_set():
-        return
-    if event == "import":
-        name = str(args[0])
-        if name not in sys.modules and name.partition(".")[0] not in MAY_BE_IMPORTED:
-            found[f"import {name}"] += 1
-    elif event == "compile" and args[1] != "<unknown>":  # numpy reads an array's header with ast.literal_eval
-        found[f"compile {args[1]!r}"] += 1
-    elif event == "exec" and "/encodings/" not in getattr(args[0], "co_filename", ""):
-        found[f"exec {getattr(args[0], 'co_filename', '?')}"] += 1
-    elif event == "open" and (isinstance(args[1], str) and set(args[1]) & set("wax+")):
-        found[f"open {args[0]!r} to write"] += 1
-    elif event == "socket.connect" and args[1][0] != "127.0.0.1":
-        found[f"connect {args[1]!r}"] += 1
-    elif event in FORBIDDEN:
-        found[event] += 1
 
 
 class Hurried(SystemClock):
@@ -207,7 +184,10 @@ class Trial:
         body = body_for(rng, kind)
         act = self._over_socket(rng, kind, body) if over_socket else self._scripted(rng, kind, body)
         # What comes over no socket has nothing to wait for; how long it takes is its processor time, on any machine.
-        clock = time.monotonic if over_socket else time.process_time
+        return self.watch(act, f"{kind} {over_socket} {number}", time.monotonic if over_socket else time.process_time)
+
+    def watch(self, act: Callable[[], Any], label: str, clock: Callable[[], float] = time.process_time) -> float:
+        """Do this under the eyes of the hook, and return how many seconds it took."""
         start, peak = clock(), peak_mib()
         watching.set()
         try:
@@ -216,15 +196,13 @@ class Trial:
         except IBMQError as error:
             self.ends[type(error).__name__] += 1
             if len(str(error)) > 4000:
-                self.failures.append(f"{kind} {number}: a message of {len(str(error))} characters")
+                self.failures.append(f"{label}: a message of {len(str(error))} characters")
         except BaseException as error:  # noqa: BLE001 - the question is which
             last = traceback.extract_tb(error.__traceback__)[-1]
-            self.failures.append(
-                f"{kind} {over_socket} {number}: {type(error).__name__} {str(error)[:150]} {last.filename}:{last.lineno}"
-            )
+            self.failures.append(f"{label}: {type(error).__name__} {str(error)[:150]} {last.filename}:{last.lineno}")
         finally:
             watching.clear()
-        self.largest = max(self.largest, (peak_mib() - peak, f"{kind} {over_socket} {number}"))
+        self.largest = max(self.largest, (peak_mib() - peak, label))
         return clock() - start
 
     def _scripted(self, rng: random.Random, kind: str, body: bytes) -> Callable[[], Any]:
@@ -285,24 +263,6 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def control() -> None:
-    """Do what the hook is there to see."""
-    import os
-    import pickle
-    import subprocess
-    import tempfile
-
-    folder = tempfile.mkdtemp()
-    watching.set()
-    __import__("colorsys")
-    eval("1 + 1")
-    os.system("true")
-    subprocess.run(["true"], check=False)
-    pickle.loads(b"cbuiltins\nlen\n.")
-    Path(folder, "x").write_text("")
-    watching.clear()
-
-
 def in_a_batch(trial: Trial, first: int, count: int, stop_at: float) -> None:
     @seed(first)
     @settings(
@@ -320,24 +280,42 @@ def in_a_batch(trial: Trial, first: int, count: int, stop_at: float) -> None:
     one()
 
 
+def load() -> None:
+    """Load what sound answers need, and make the bombs; a decoder that has its limits takes no more room after that."""
+    from prefect_runtime.client.transport import websocket_limits  # noqa: F401
+
+    for text in hostile_bytes.GOLDEN:
+        Limited.decode(text)
+    hostile_bytes.gzip_bomb()
+    hostile_bytes.bomb(hostile_bytes.BOMB_BYTES)
+    loaded = [name for name in hostile_bytes.UNLOADED if name in sys.modules]
+    assert not loaded, f"who imports these by name would not be seen: {loaded}"
+
+
 def main() -> None:
     count, first, most_seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     warnings.simplefilter("ignore")
-    sys.addaudithook(hook)
-    if "control" in sys.argv:
-        control()
+    hostile_watch.begin()
+    if sys.argv[-1] == "acts":
+        hostile_watch.acts()
         print(json.dumps({"found": found}))
         return
+    load()
     trial = Trial()
-    for text in hostile_bytes.GOLDEN:  # what reading needs is imported now
-        Limited.decode(text)
+    before = peak_mib()
+    broken = {"imports": hostile_watch.imports, "unpacks": hostile_watch.unpacks}.get(sys.argv[-1])
+    if broken is not None:
+        broken()
+    for number, text in enumerate(chain(hostile_bytes.naming(), islice(hostile_bytes.bombs(), 2 if broken else None))):
+        trial.watch(partial(Limited.decode, text), f"by itself {number}")
+    if broken is not None:
+        print(json.dumps({"found": found, "growth_mib": peak_mib() - before}))
+        return
     for number in range(60):
         for kind in KINDS:
             trial.run(kind, number % 2 == 0, number)
     warm = trial.numbers.total()
-    found.clear()
-    trial.slowest = trial.largest = (0.0, "")
-    before = peak_mib()
+    trial.slowest = (0.0, "")
     growth = []
     start = time.monotonic()
     for batch in range(math.ceil(count / BATCH)):

@@ -10,6 +10,7 @@ import io
 import json
 import struct
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ import numpy as np
 GOLDEN = [
     json.loads(path.read_text())["text"] for path in sorted((Path(__file__).parents[1] / "wire/golden").glob("*.json"))
 ]
+CLIENT_SIDE = next(text for text in GOLDEN if '"semantic_role"' in text)
 JOB: dict[str, Any] = {
     "id": "job-1", "status": "Running", "state": {"status": "Failed", "reason": "why", "reason_code": 1305},
     "backend": "generic_5q", "program": {"id": "sampler"}, "created": "2026-01-02T03:04:05.678Z", "tags": ["a", "b"],
@@ -36,7 +38,7 @@ ODD: list[Any] = [
     {"__type__": "settings", "__module__": "os", "__class__": "system", "__value__": {"command": "true"}},
     {"__type__": "settings", "__module__": "qiskit.quantum_info.operators.x", "__class__": "Popen", "__value__": {}},
     {"__type__": "to_json", "__value__": "x", "__module__": "subprocess", "__class__": "Popen"},
-    {"__type__": "module", "__value__": "antigravity"}, {"__class__": "x", "__module__": "antigravity"},
+    {"__type__": "module", "__value__": "tabnanny"}, {"__class__": "x", "__module__": "tabnanny"},
 ]  # fmt: skip
 TAGS = [
     "QuantumCircuit",
@@ -64,6 +66,9 @@ TAGS = [
     "callable",
     "nobody",
 ]
+UNLOADED = ("tabnanny", "qiskit.quantum_info.operators.operator_utils")
+"""Modules that there are, and that nothing here has loaded: who imports what a payload names loads them."""
+BOMB_BYTES = 400 * 10**6
 STATUSES = [200] * 12 + [100, 101, 103, 199, 201, 204, 206, 299, 301, 302, 307, 400, 401, 403, 404, 408, 409, 410, 416,
                          422, 429, 500, 502, 503, 507, 599, 600, 999]  # fmt: skip
 TYPES = ["application/json", "text/plain", "text/html; charset=utf-7", "application/octet-stream", "", "é", "a" * 2000]
@@ -73,14 +78,50 @@ def pack(data: bytes) -> str:
     return base64.standard_b64encode(zlib.compress(data)).decode()
 
 
+def squeezed(size: int, kind: int) -> bytes:
+    """So many zeros compressed, a little at a time: what they take is not to be seen in this process."""
+    stream = zlib.compressobj(wbits=kind)
+    piece = bytes(10**5)
+    return b"".join(stream.compress(piece) for _ in range(size // len(piece))) + stream.flush()
+
+
 @cache
 def bomb(size: int) -> str:
-    return pack(bytes(size))
+    return base64.standard_b64encode(squeezed(size, zlib.MAX_WBITS)).decode()
 
 
 @cache
 def gzip_bomb() -> bytes:
-    return gzip.compress(bytes(20 * 10**6))
+    return squeezed(BOMB_BYTES, zlib.MAX_WBITS | 16)
+
+
+def passed_through(value: Any) -> str:
+    """A client-side primitive's answer with this among what it passes through."""
+    answer = json.loads(CLIENT_SIDE)
+    answer["passthrough_data"]["post_processor"]["options"]["mine"] = value
+    return json.dumps(answer)
+
+
+def naming() -> Iterator[str]:
+    """Results that name a module under every tag, by themselves and in what a client-side primitive passes through."""
+    for tag in TAGS:
+        for module in (*UNLOADED, "qiskit.quantum_info.operators.nobodys"):
+            for value in ({}, {"data": ["X"], "coeffs": [1]}, [1], "x", module):
+                named = {"__type__": tag, "__value__": value, "__module__": module, "__class__": "X"}
+                yield json.dumps(named)
+                yield passed_through(named)
+
+
+def bombs() -> Iterator[str]:
+    """Results that unpack to far more than they may, wherever something is unpacked; one by one, for they are large."""
+    one, small = bomb(BOMB_BYTES), bomb(5 * 10**6)
+    tensor = {"data": one, "shape": [BOMB_BYTES], "dtype": "u8"}
+    values: list[Any] = [{"__type__": tag, "__value__": one} for tag in (*TAGS, "Instruction")]
+    values += [tensor, {**tensor, "__type__": "ndarray", "__value__": [1]}, {**tensor, "dtype": "x", "inside": tensor}]
+    values += [[{"data": small, "shape": [5 * 10**6], "dtype": "u8"}] * 40]
+    for value in values:
+        yield json.dumps(value)
+        yield passed_through(value)
 
 
 def npy(rng: Random) -> bytes:
@@ -99,7 +140,7 @@ def packed(rng: Random) -> str:
     """What may stand for an array or circuit: bombs, cuts, lies, pickles."""
     kind = rng.randrange(8)
     if kind == 0:
-        return bomb(rng.choice([10**5, 10**6, 20 * 10**6]))
+        return bomb(rng.choice([10**5, 10**6, BOMB_BYTES]))
     if kind == 1:
         return pack(npy(rng))
     if kind == 2:
@@ -118,16 +159,19 @@ def packed(rng: Random) -> str:
 def odd(rng: Random) -> Any:
     if rng.random() < 0.3:
         value = rng.choice([packed(rng), rng.choice(ODD), {"data": packed(rng)}, [packed(rng)] * 3])
-        return {"__type__": rng.choice(TAGS), "__value__": value}
+        place = {"__module__": rng.choice(UNLOADED), "__class__": "X"} if rng.random() < 0.3 else {}
+        return {"__type__": rng.choice(TAGS), "__value__": value, **place}
     return rng.choice(ODD)
 
 
 def repacked(rng: Random, text: str) -> str:
-    """A compressed value with some of its bytes changed, compressed again."""
+    """A compressed value with some of its bytes changed, compressed again; now and then a bomb in its place."""
     try:
         data = bytearray(zlib.decompress(base64.b64decode(text, validate=True)))
     except (ValueError, zlib.error):
         return text
+    if rng.random() < 0.1:
+        return bomb(BOMB_BYTES)
     for _ in range(rng.choice([1, 1, 2, 8])):
         if data:
             data[rng.randrange(len(data))] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
@@ -168,7 +212,7 @@ def text_of(rng: Random, value: Any) -> bytes:
     elif kind == 3 and text.startswith("{"):
         text = text[:-1] + f', "id": {json.dumps(odd(rng))}, "id": 5, "__type__": "ndarray"}}'
     elif kind == 4:
-        text = "[" + ",".join([text] * rng.choice([2, 30])) + "]"
+        text = "[" + ",".join([text] * (rng.choice([2, 30]) if len(text) < 100_000 else 2)) + "]"
     elif kind == 5:
         text = "[" * 150 + text + "]" * 150
     data = text.encode()
@@ -206,8 +250,8 @@ def head_of(rng: Random, body: bytes) -> tuple[list[bytes], bytes]:
         )
         return [*lines, b"Transfer-Encoding: chunked"], chunks + end
     if kind == 7:
-        squeezed = rng.choice([gzip.compress(body, 1), gzip_bomb()])
-        cut = squeezed[: rng.choice([len(squeezed), len(squeezed) // 2])]
+        packed_body = rng.choice([gzip.compress(body, 1), gzip_bomb()])
+        cut = packed_body[: rng.choice([len(packed_body), len(packed_body) // 2])]
         coding = rng.choice([b"gzip", b"deflate", b"br", b"gzip, gzip"])
         return [*lines, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(cut)], cut
     if kind == 8:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from .hostile_answers import KINDS, MAX_ANSWER_BYTES, MAX_DECODED_BYTES
+from .hostile_bytes import UNLOADED
 
 HANG_SECONDS = 2.0
 ROOT = Path(__file__).parents[2]
@@ -43,10 +44,19 @@ def check(report: dict[str, Any]) -> None:
 
 
 def test_the_watch_sees_what_it_is_there_for(tmp_path: Path) -> None:
-    found = watched(1, 1, 1, "control", folder=tmp_path)["found"]
+    found = watched(1, 1, 1, "acts", folder=tmp_path)["found"]
     seen = " ".join(found)
-    for what in ("import colorsys", "exec <string>", "os.system", "subprocess.Popen", "pickle.find_class", "to write"):
+    for what in ("import tabnanny", "exec <string>", "os.system", "subprocess.Popen", "pickle.find_class", "to write"):
         assert what in seen
+
+
+def test_the_watch_sees_a_decoder_that_imports_what_a_payload_names(tmp_path: Path) -> None:
+    found = watched(1, 1, 1, "imports", folder=tmp_path)["found"]
+    assert {f"import {name}" for name in UNLOADED} <= set(found)
+
+
+def test_the_bound_on_memory_is_broken_by_a_decoder_without_a_limit(tmp_path: Path) -> None:
+    assert watched(1, 1, 1, "unpacks", folder=tmp_path)["growth_mib"] > CAP_MIB + 64
 
 
 @pytest.mark.alone
