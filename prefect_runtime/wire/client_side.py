@@ -39,6 +39,7 @@ def read(text: str, value: dict[str, Any], unpack: Callable[[str], bytes]) -> An
     try:
         plain = read_json(text)  # IBM's models know no tags: what they will unpack is what stands here
         _unpack_all(plain, unpack)
+        _check_pubs(plain)
         build, model = AVAILABLE_DECODERS[plain["schema_version"]]
         return decoders[plain["semantic_role"]].decode(build(model.model_validate_json(text)))
     except ResultDecodeError:
@@ -47,6 +48,13 @@ def read(text: str, value: dict[str, Any], unpack: Callable[[str], bytes]) -> An
         raise ResultDecodeError(
             f"The result of a client-side primitive cannot be put together ({type(error).__name__})."
         ) from None
+
+
+def _check_pubs(value: dict[str, Any]) -> None:
+    """Refuse more PUBs than there are data for: IBM's estimator makes room for them before it looks."""
+    promised, items = value["passthrough_data"]["post_processor"].get("num_pubs", 0), len(value["data"])
+    if promised > items > 0:
+        raise ResultDecodeError(f"The result of a client-side primitive has {items} items for {promised} PUBs.")
 
 
 def _unpack_all(value: Any, unpack: Callable[[str], bytes]) -> None:

@@ -177,6 +177,8 @@ GUARDS = [
           _P + "test_no_class_that_it_names_is_made"),
     Guard("arrays that IBM's models unpack", "wire/client_side.py", "_unpack_all(plain, unpack)", "_unpack_all(value, unpack)",
           _P + "test_arrays_count_wherever_they_stand[with a tag beside]"),
+    Guard("more PUBs than data", "wire/client_side.py", "if promised > items > 0:", "if False:",
+          _P + "test_an_estimators_answer_that_promises_more_pubs_than_it_has_data_for_is_refused_before_room_is_made"),
     Guard("arrays in what is no array", "wire/client_side.py", 'unpack(value["data"])\n', 'unpack(value["data"])\n            return\n',
           _P + "test_arrays_count_wherever_they_stand[in what is no array]"),
     # What comes from a disk, and what goes into a log

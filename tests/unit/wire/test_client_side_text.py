@@ -125,6 +125,21 @@ def test_arrays_count_wherever_they_stand(hidden: dict[str, Any]) -> None:
     assert np.array_equal(Small.decode(json.dumps(value))[0].data.meas.array.ravel(), [1, 2, 0])
 
 
+def test_an_estimators_answer_that_promises_more_pubs_than_it_has_data_for_is_refused_before_room_is_made() -> None:
+    value = answer()
+    value["semantic_role"] = "estimator_v2"
+    value["passthrough_data"]["post_processor"] |= {"num_pubs": 10**7, "circuits_metadata": None}
+    with pytest.raises(ResultDecodeError):
+        ResultDecoder.decode(json.dumps(answer() | {"semantic_role": "estimator_v2"}))  # its modules are loaded
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResultDecodeError, match="1 items for 10000000 PUBs"):
+            ResultDecoder.decode(json.dumps(value))
+        assert tracemalloc.get_traced_memory()[1] < 10 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     "lie", [{"data": 5}, {"passthrough_data": {}}, {"schema_version": "v9"}, {"schema_version": []}], ids=repr
 )
