@@ -10,7 +10,8 @@ import pytest
 from test_submission import CLASSIC, LOST, REQUEST, Journal, Server, send
 
 from prefect_runtime.client.interrupt import Interrupt
-from prefect_runtime.client.request import NoJournal, Request
+from prefect_runtime.client.named_requests import MOST_REMEMBERED, NamedRequests
+from prefect_runtime.client.request import Card, NoJournal, Request
 from prefect_runtime.wire.errors import (
     IdempotencyConflictError,
     InvalidInputError,
@@ -119,6 +120,14 @@ def test_a_named_request_that_was_refused_is_free_at_once(clock: FakeClock) -> N
     with pytest.raises(InvalidInputError):
         send(server, NAMED, NoJournal())
     assert send(server, NAMED, NoJournal()) == "j2"
+
+
+def test_of_very_many_names_the_oldest_is_forgotten(clock: FakeClock) -> None:
+    named_requests = NamedRequests(clock)
+    for number in range(MOST_REMEMBERED + 1):
+        named_requests.remember(Card(key=str(number), fingerprint="f", program_id="sampler"))
+    assert named_requests.known("0") is None
+    assert named_requests.known("1") is not None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,17 @@ def test_equal_requests_have_equal_keys_and_others_have_others(server: Server) -
         Request(program_id="sampler", inputs={"pubs": [1]}, backend="ibm_x", idempotency_key="k"),
     ]
     assert len({one, key(REQUEST, NoJournal()), key(REQUEST, NoJournal()), *map(key, others)}) == 3 + len(others)
+
+
+def test_the_same_request_at_another_account_is_another_and_in_another_session_is_not(clock: FakeClock) -> None:
+    def key(credentials: Credentials = CLASSIC, **change: Any) -> str:
+        server = Server(clock, credentials)
+        send(server, replace(REQUEST, **change))
+        return str(server.posts[0]["tags"][0])
+
+    others = [replace(CLASSIC, url="https://other.example"), replace(CLASSIC, instance="hub/group/other"), PLATFORM]
+    assert len({key(), *map(key, others), key(client_side=True)}) == 5
+    assert key(others={"session_id": "s1"}) == key()
 
 
 # What is never sent

@@ -10,6 +10,7 @@ from test_submission import CLASSIC, LOCAL, LOST, REQUEST, Journal, Server, send
 
 from prefect_runtime.client import duplicates
 from prefect_runtime.client.interrupt import Interrupt
+from prefect_runtime.client.named_requests import NamedRequests
 from prefect_runtime.client.request import Card, NoJournal
 from prefect_runtime.client.transport.refusals import JobExistsError
 from prefect_runtime.wire.errors import (
@@ -19,6 +20,7 @@ from prefect_runtime.wire.errors import (
     InvalidInputError,
     QiskitRuntimeError,
     RateLimitedError,
+    ServerError,
     SubmissionUnknownError,
     WaitInterruptedError,
 )
@@ -102,6 +104,28 @@ def test_a_409_whose_job_cannot_be_read_leaves_the_request_to_who_asks_next(cloc
     with pytest.raises(QiskitRuntimeError):
         send(server, journal=journal)
     assert journal.told == ["given up"]
+
+
+def test_a_full_disk_of_the_embedded_runtime_has_kept_nothing_of_the_request(clock: FakeClock) -> None:
+    server, journal = Server(clock, LOCAL), Told()
+    server.on_post = [ServerError("no space", status_code=507)]
+    with pytest.raises(ServerError):
+        send(server, journal=journal)
+    assert (len(server.posts), server.looks, journal.told) == (1, [], ["withdrawn"])
+
+
+def test_a_full_disk_elsewhere_proves_nothing(server: Server) -> None:
+    server.on_post = [("taken", ServerError("no space", status_code=507))]
+    assert send(server) == "j1"
+    assert (len(server.posts), len(server.looks)) == (1, 1)
+
+
+def test_what_cannot_be_proved_is_left_to_who_asks_next(clock: FakeClock) -> None:
+    server, journal = Server(clock, CLASSIC), Told()
+    server.on_post = [LOST]
+    with pytest.raises(SubmissionUnknownError):
+        send(server, journal=journal)
+    assert (len(server.posts), journal.told) == (1, ["given up"])
 
 
 def test_who_was_taken_over_writes_nothing_more(server: Server) -> None:
@@ -204,5 +228,6 @@ def test_a_named_job_is_found_behind_two_hundred_newer_ones_of_a_server_that_ign
     first = send(server, NAMED, NoJournal())
     for number in range(250):
         server.has(f"other-{number}", ["other"])
+    server.named_requests = NamedRequests(clock)  # as in another process
     assert send(server, NAMED, NoJournal()) == first
     assert len(server.posts) == 1
