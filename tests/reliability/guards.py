@@ -1,8 +1,8 @@
 """Guards of the decoder and the transport: where each stands, how it is taken away, which test then fails.
 
-Read by test_guards.py, which does that; submission's are in submission_guards.py. Two stand twice and are not here: a
-redirect is neither followed nor looked at, and urllib3 sees short bodies as well. `without` takes the place of `guard`
-in a copy of the package.
+Read by test_guards.py, which does that; submission's are in submission_guards.py and record_guards.py. Two stand twice and
+are not here: a redirect is neither followed nor looked at, and urllib3 sees short bodies as well. `without` takes the
+place of `guard` in a copy of the package.
 """
 
 # ruff: noqa: E501 - tables
@@ -30,6 +30,10 @@ _W = "unit/client/test_websocket_limits.py::"
 _J = "unit/wire/test_json_text.py::"
 _P = "unit/wire/test_client_side_text.py::"
 _A = "unit/client/test_auth.py::"
+_R = "unit/client/test_refusals.py::"
+_N = "unit/client/test_job_calls.py::"
+_K = "unit/client/test_credentials.py::test_what_cannot_work_is_refused_with_the_fields_name_and_nothing_secret"
+_V = "integration/test_classic_behaviours.py::test_what_is_trusted_is_the_same_for_requests_and_streams"
 
 GUARDS = [
     # Transport
@@ -99,6 +103,42 @@ GUARDS = [
           _A + "test_a_part_of_an_answer_is_not_taken_for_all_of_it"),
     Guard("tokens that a header can take", "client/signing.py", "or not _TOKEN.fullmatch(value)", "",
           _A + "test_a_token_that_no_header_can_take_is_refused"),
+    Guard("refusals are cleaned", "client/transport/refusals.py", "clean(value, secrets) for name", "value for name", _R + "test_no_secret_is_in_a_message"),
+    Guard("what a sign-in says is cleaned", "client/signing.py", "clean(answer.text, secrets, limit=300)", "answer.text[:300]",
+          _A + "test_what_the_sign_in_service_says_is_shown_without_the_key"),
+    Guard("what a connection says is cleaned", "client/transport/exchange.py", "clean(str(_innermost(error)), self._secrets)", "str(_innermost(error))",
+          _T + "test_what_a_proxy_says_is_shown_without_its_password"),
+    Guard("errors without the request", "client/transport/exchange.py", "self._translate(error, where, sending) from None", "self._translate(error, where, sending) from error",
+          _T + "test_errors_carry_no_header_no_query_and_no_other_exception"),
+    Guard("errors without the answer", "client/transport/exchange.py", 'should be JSON and is not.") from None', 'should be JSON and is not.")',
+          _T + "test_errors_carry_no_header_no_query_and_no_other_exception"),
+    Guard("errors without a query", "client/transport/exchange.py", "{_without_query(url)}", "{url}",
+          _T + "test_errors_carry_no_header_no_query_and_no_other_exception"),
+    Guard("certificates are checked", "client/transport/exchange.py", "session.verify = credentials.verify", "session.verify = False", _V + "[True-False]"),
+    Guard("a CA bundle is used", "client/transport/exchange.py", "session.verify = credentials.verify", "session.verify = bool(credentials.verify)", _V + "[ours-True]"),
+    Guard("a token of odd characters", "client/credentials.py", 'if self.token is not None and not re', "if False and not re", _K + "[fields5-token]"),
+    Guard("an instance of odd characters", "client/credentials.py", "if self.instance is not None and not self._is_instance(self.instance):", "if False:", _K + "[fields11-instance]"),
+    Guard("an instance that is no CRN", "client/credentials.py", 'if self.has_crn and not is_crn(self.instance or ""):', "if False:",
+          _A + "test_a_region_never_makes_another_host"),
+    Guard("a version that is no date", "client/credentials.py", "if self.api_version is not None and not re", "if False and not re", _K + "[fields14-api_version]"),
+    Guard("other schemes", "client/credentials.py", 'if parts.scheme not in ("http", "https") or not parts.hostname:', "if False:", _K + "[fields16-url]"),
+    Guard("a password in a URL", "client/credentials.py", "if parts.username or parts.password or parts.query or parts.fragment:", "if False:", _K + "[fields23-url]"),
+    Guard("names in addresses", "client/endpoints/line.py", 'if not isinstance(text, str) or text in ("", ".", "..") or not text.isprintable():', "if False:",
+          _N + "test_no_name_climbs_out_of_its_place_in_an_address"),
+    Guard("slashes in addresses", "client/endpoints/line.py", 'return quote(text, safe="")', "return text", _N + "test_no_name_climbs_out_of_its_place_in_an_address"),
+    Guard("Retry-After that is no number", "client/transport/refusals.py", "if math.isfinite(seconds) else None", "if True else None", _R + "test_what_names_no_time_is_no_time"),
+    Guard("Retry-After that is no date", "client/transport/refusals.py", "    except (ValueError, OverflowError):\n        return None", "    except ZeroDivisionError:\n        return None",
+          _R + "test_what_names_no_time_is_no_time"),
+    Guard("longest wait told", "client/pace.py", "min(retry_after, LONGEST_TOLD)", "retry_after",
+          "unit/client/test_pace.py::test_no_server_keeps_an_account_away_for_longer_than_a_day"),
+    Guard("a token's life is a time", "client/auth.py", "known = isinstance(said, int | float) and 0 < said < math.inf", "known = said is not None",
+          _A + "test_an_iam_token_of_unknown_life_lives_an_hour"),
+    Guard("a token's life ends", "client/auth.py", "float(min(said, LONGEST_LIFE_SECONDS))", "float(min(said, 10**9))",
+          _A + "test_a_life_of_four_hundred_digits_is_a_day"),
+    Guard("another part of a log", "client/endpoints/jobs.py", "if span is None or int(span[1]) != start:", "if False:",
+          "integration/test_cli_logs.py::test_a_part_of_another_place_is_not_taken_for_the_log"),
+    Guard("a result must parse", "client/endpoints/jobs.py", "    except ProtocolError:\n        return False\n", "    except ProtocolError:\n        return True\n",
+          "integration/test_private_results.py::test_a_result_that_is_no_json_is_a_loss_too_and_not_asked_for_again"),
     # Streams
     Guard("handshakes have a deadline", "client/transport/websocket_limits.py", "if left <= 0:", "left = 5.0\n        if False:",
           _W + "test_a_handshake_that_drips_ends_at_the_deadline"),
@@ -117,6 +157,14 @@ GUARDS = [
           _W + "test_the_environments_proxies_are_not_used"),
     Guard("nor past the account's proxy", "client/transport/sockets.py", '"http_no_proxy": ["-"],', "",
           _W + "test_another_machine_is_reached_through_the_proxy_whatever_the_environment_says"),
+    Guard("certificates of streams are checked", "client/transport/sockets.py", "    if verify:\n        return {}", "    if False:\n        return {}", _V + "[True-False]"),
+    Guard("a CA bundle is used for streams", "client/transport/sockets.py", 'return {"ca_certs": verify}', "return {}", _V + "[ours-True]"),
+    Guard("errors of streams without the driver's", "client/transport/sockets.py", 'could not be opened ({type(error).__name__}).") from None',
+          'could not be opened ({type(error).__name__}).") from error', _W + "test_errors_carry_no_query_and_no_other_exception"),
+    Guard("errors of streams without the answer", "client/transport/sockets.py", "_handshake_refused(where, error.status_code) from None", "_handshake_refused(where, error.status_code) from error",
+          _W + "test_errors_carry_no_query_and_no_other_exception"),
+    Guard("errors of streams without a query", "client/transport/sockets.py", 'where = url.partition("?")[0]', "where = url",
+          _W + "test_errors_carry_no_query_and_no_other_exception"),
     Guard("a silent stream", "client/transport/sockets.py", "if silent:", "if False:",
           _W + "test_a_stream_that_answers_no_ping_is_given_up"),
     Guard("a stream that answers is not silent", "client/transport/sockets.py", "            silent = False\n            if", "            if",

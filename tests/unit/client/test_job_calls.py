@@ -8,7 +8,7 @@ import pytest
 from test_auth import DIRECT, FakeTransport, Sent, client
 
 from prefect_runtime.client.retry import Deadline
-from prefect_runtime.wire.errors import AnswerLostError, ProtocolError, QiskitRuntimeError
+from prefect_runtime.wire.errors import AnswerLostError, ConfigurationError, ProtocolError, QiskitRuntimeError
 
 if TYPE_CHECKING:
     from conftest import FakeClock
@@ -44,3 +44,15 @@ def test_what_a_server_says_of_another_job_is_not_believed(clock: FakeClock) -> 
 
     with pytest.raises(ProtocolError, match="another job"):
         client(DIRECT, FakeTransport(always), clock).job("j1")
+
+
+def test_no_name_climbs_out_of_its_place_in_an_address(clock: FakeClock) -> None:
+    transport = FakeTransport(lambda sent: (200, {}))
+    runtime = client(DIRECT, transport, clock)
+    for name in ("", ".", "..", "a\r\nb", "\ud800", None):
+        for call in (runtime.delete_program, runtime.cancel_session, lambda one: runtime.backend(one, "status")):
+            with pytest.raises(ConfigurationError):
+                call(name)  # type: ignore[arg-type]
+    assert transport.sent == []
+    runtime.delete_program("../jobs/j1?all=1#x")
+    assert transport.sent[0].url == "https://runtime.example/programs/..%2Fjobs%2Fj1%3Fall%3D1%23x"

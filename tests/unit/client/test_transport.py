@@ -285,6 +285,13 @@ def test_a_proxy_that_is_not_there_sent_nothing_and_its_password_is_not_shown() 
     assert "geheim" not in str(caught.value)
 
 
+def test_what_a_proxy_says_is_shown_without_its_password(serve: Serve) -> None:
+    proxy = serve(b"HTTP/1.1 407 not with pa55word-1234\r\n\r\n").url.replace("http://", "http://me:pa55word-1234@")
+    with pytest.raises(ConnectFailedError, match="407 not with") as caught:
+        ask("https://runtime.example/x", proxies={"https": proxy})
+    assert "pa55word-1234" not in str(caught.value)
+
+
 def test_without_time_left_nothing_is_sent(serve: Serve) -> None:
     server = serve(ok(b""))
     with pytest.raises(ConnectFailedError, match="no time"):
@@ -405,6 +412,7 @@ def test_errors_carry_no_header_no_query_and_no_other_exception(serve: Serve, be
     with pytest.raises(QiskitRuntimeError) as caught:
         ask(serve(behave).url + "/jobs?signature=geheim").json()
     assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
     shown = "".join(traceback.format_exception(caught.value))
     assert "geheim" not in shown.split("Error: ")[-1]
     assert "crn:geheim" not in repr(vars(caught.value))

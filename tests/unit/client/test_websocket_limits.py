@@ -135,6 +135,15 @@ def test_an_answer_that_is_no_handshake_is_a_typed_error(serve: Callable[[Behavi
         connect(serve(lambda connection, request: connection.sendall(answer)))
 
 
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", b"no handshake\r\n\r\n"])
+def test_errors_carry_no_query_and_no_other_exception(serve: Callable[[Behaviour], str], answer: bytes) -> None:
+    with pytest.raises(TransportError) as caught:
+        connect(serve(lambda connection, request: connection.sendall(answer)) + "?signature=geheim")
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
+    assert "geheim" not in str(caught.value)
+
+
 def test_a_cookie_that_cannot_be_read_is_a_typed_error(serve: Callable[[Behaviour], str]) -> None:
     def behave(connection: socket.socket, request: bytes) -> None:
         connection.sendall(accepted(request, b"Set-Cookie: a/b=c"))
