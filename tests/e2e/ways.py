@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 from canaries import sinks
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -27,10 +29,12 @@ from prefect_runtime.client import RuntimeService
 from prefect_runtime.wire.fields import parse_time
 from prefect_runtime.wire.models import JobDocument
 
+from .shapes import ALL, GOES_SECONDS
 from .support import eventually, jobs_of
 
 PATIENCE_SECONDS = 90.0  # a flow's process imports Prefect anew: seconds on a busy machine
-SHAPES = ("direct", "submitted", "mapped", "asynchronous")
+FLOWS = Path(__file__).with_name("shapes.py")
+SHAPES = tuple(one.__name__ for one in ALL)
 WAYS = ("script", "served", "worker")
 
 SLEEPS = '''
@@ -45,73 +49,6 @@ def main(backend, user_messenger, *, number=0, gate=None):
     return {"number": number}
 '''
 
-FLOWS = '''
-"""Flows in four shapes, and ways to run them."""
-import asyncio, os, sys, threading, time
-from pathlib import Path
-from prefect import flow, serve
-from prefect.runtime import flow_run
-from prefect_runtime import cancel_jobs, run_program, wait_for_final_state
-
-def begun(folder):
-    told = Path(folder, f"{flow_run.id}.{flow_run.run_count}")
-    told.with_suffix(told.suffix + ".tmp").write_text(f"{os.getpid()} {flow_run.id}")
-    told.with_suffix(told.suffix + ".tmp").rename(told.with_suffix(told.suffix + ".began"))
-    token = os.environ.get("TOKEN")
-    if token:
-        Path(folder, token + ".tmp").write_text(str(flow_run.id))
-        Path(folder, token + ".tmp").rename(Path(folder, token))
-
-def gate(folder):
-    return f"{folder}/{flow_run.id}.gate"
-
-@flow(on_cancellation=[cancel_jobs])
-def direct(program: str, folder: str):
-    begun(folder)
-    job_id = run_program("local", program, {"gate": gate(folder)})
-    wait_for_final_state("local", job_id)
-    return job_id
-
-@flow(on_cancellation=[cancel_jobs])
-def submitted(program: str, folder: str):
-    begun(folder)
-    job_id = run_program.submit("local", program, {"gate": gate(folder)})
-    return wait_for_final_state.submit("local", job_id).result()
-
-@flow(on_cancellation=[cancel_jobs])
-def mapped(program: str, folder: str):
-    begun(folder)
-    ids = run_program.map("local", program, [{"number": number, "gate": gate(folder)} for number in range(3)])
-    return wait_for_final_state.map("local", ids).result()
-
-@flow(on_cancellation=[cancel_jobs])
-async def asynchronous(program: str, folder: str):
-    begun(folder)
-    job_id = run_program.submit("local", program, {"gate": gate(folder)})
-    return wait_for_final_state.submit("local", job_id).result()
-
-ALL = [direct, submitted, mapped, asynchronous]
-
-if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(*[one.to_deployment("served") for one in ALL], query_seconds=1, pause_on_shutdown=False, limit=20)
-    else:
-        # One flow run for each line: its shape, and the file to tell its id in.
-        for line in sys.stdin:
-            shape, os.environ["TOKEN"] = line.split()
-            chosen = {one.__name__: one for one in ALL}[shape]
-            try:
-                if chosen is asynchronous:
-                    asyncio.run(chosen(*sys.argv[1:]))
-                else:
-                    chosen(*sys.argv[1:])
-            except Exception:
-                pass  # what a flow run has come to is asked elsewhere
-            time.sleep(0.5)  # the thread of a watch is told to end, and ends
-            left = [thread.name for thread in threading.enumerate() if thread.name.startswith("flow-watch")]
-            Path(sys.argv[2], os.environ["TOKEN"] + ".ended").write_text(" ".join(left))
-'''
-
 
 @dataclass(kw_only=True)
 class Cancelled:
@@ -121,7 +58,7 @@ class Cancelled:
         name: Way and shape.
         delay: Seconds from the flow's beginning to the cancel.
         jobs: What the runtime says of the flow run's jobs in the end.
-        left: Names of our threads that were left in a script.
+        left: What was left: names of our threads in a script, ids of processes.
         seconds: From the moment when Prefect had the cancel to the end of each job that was cancelled.
     """
 
@@ -142,13 +79,16 @@ class Stage:
     program: str
     deployments: dict[str, UUID] = field(default_factory=dict)
     pool: str = ""
-    worker: subprocess.Popen[bytes] | None = None
+    serving: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     log: Any = None
     scripts: list[subprocess.Popen[bytes]] = field(default_factory=list)
     held: ExitStack = field(default_factory=ExitStack)
 
     def start(self, way: str, shape: str) -> tuple[UUID, int]:
         """Start a flow run; gives its id and its process, once it is in the flow's body."""
+        if way == "script":
+            flow_run_id, process, _ = self._start_script(shape)
+            return flow_run_id, process.pid
         with get_client(sync_client=True) as client:
             parameters = {"program": self.program, "folder": str(self.folder)}
             flow_run = client.create_flow_run_from_deployment(self.deployments[f"{way} {shape}"], parameters=parameters)
@@ -164,14 +104,15 @@ class Stage:
         """Let the flow run's jobs end."""
         (self.folder / f"{flow_run_id}.gate").touch()
 
-    def stop_worker(self) -> None:
-        """End the worker as whoever runs it does: it ends what runs under it at once, and tells nobody."""
-        assert self.worker is not None
-        stop(self.worker)
+    def stop(self, way: str) -> None:
+        """End the worker, or what serves, as whoever runs it does: it ends what runs under it, and tells nobody."""
+        stop(self.serving[way])
 
-    def start_worker(self) -> None:
-        """Start a worker."""
-        self.worker = serving(self, [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool])
+    def serve(self, way: str) -> None:
+        """Start a worker, or what serves."""
+        worker = ["-m", "prefect", "worker", "start", "--pool", self.pool]
+        command = worker if way == "worker" else [str(self.folder / "ways.py"), "serve"]
+        self.serving[way] = serving(self, [sys.executable, *command])
 
     def cancel(self, way: str, shape: str, delay: float) -> Cancelled:
         """Start a flow run, cancel it after a delay, and wait until nothing of it is left."""
@@ -179,11 +120,11 @@ class Stage:
             return self._cancel_script(shape, delay)
         flow_run_id, pid = self.start(way, shape)
         asked = self._cancel(flow_run_id, delay)
-        eventually(lambda: not is_alive(pid), seconds=PATIENCE_SECONDS, what=f"the end of {way} {shape}")
+        left = " ".join(left_of(pid, what=f"{way} {shape}"))
         in_state(flow_run_id, "Cancelled")
-        return self._what_became(f"{way} {shape}", delay, flow_run_id, asked)
+        return self._what_became(f"{way} {shape}", delay, flow_run_id, asked, left=left)
 
-    def _cancel_script(self, shape: str, delay: float) -> Cancelled:
+    def _start_script(self, shape: str) -> tuple[UUID, subprocess.Popen[bytes], Path]:
         token = f"token-{time.time_ns()}-{threading.get_ident()}"
         told, ended = self.folder / token, self.folder / f"{token}.ended"
         process = self._script()
@@ -191,7 +132,10 @@ class Stage:
         process.stdin.write(f"{shape} {token}\n".encode())
         process.stdin.flush()
         eventually(told.exists, seconds=PATIENCE_SECONDS, what="the script's beginning")
-        flow_run_id = UUID(told.read_text())
+        return UUID(told.read_text()), process, ended
+
+    def _cancel_script(self, shape: str, delay: float) -> Cancelled:
+        flow_run_id, process, ended = self._start_script(shape)
         asked = self._cancel(flow_run_id, delay)
         eventually(ended.exists, seconds=PATIENCE_SECONDS, what=f"the end of script {shape}")
         self.scripts.append(process)
@@ -251,6 +195,25 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def left_of(pid: int, *, what: str) -> list[str]:
+    """Wait for the end of a process; gives the ids of those that were under it and did not end soon, and ends them."""
+    under = set[psutil.Process]()
+
+    def is_over() -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            under.update(psutil.Process(pid).children(recursive=True))
+        return not is_alive(pid)
+
+    eventually(is_over, seconds=PATIENCE_SECONDS, what=f"the end of {what}")
+    end = time.monotonic() + GOES_SECONDS
+    while (left := [one for one in under if one.is_running() and is_alive(one.pid)]) and time.monotonic() < end:
+        time.sleep(0.1)
+    for one in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    return [str(one.pid) for one in left]
+
+
 def in_state(flow_run_id: UUID, *names: str) -> FlowRun:
     """Return a flow run once it is in one of those states."""
 
@@ -267,7 +230,7 @@ def in_state(flow_run_id: UUID, *names: str) -> FlowRun:
 @contextmanager
 def staged(folder: Path, service: RuntimeService, program: str, *, ways: tuple[str, ...] = WAYS) -> Iterator[Stage]:
     """Deploy the flows, and run what serves them."""
-    (folder / "ways.py").write_text(FLOWS)
+    shutil.copy(FLOWS, folder / "ways.py")
     with ExitStack() as held:
         held.enter_context(sinks.log(folder / "log", "what runs flows"))
         log = held.enter_context((folder / "log").open("wb"))
@@ -276,7 +239,8 @@ def staged(folder: Path, service: RuntimeService, program: str, *, ways: tuple[s
         if "worker" in ways:
             held.enter_context(_worker(stage))
         if "served" in ways:
-            held.callback(stop, serving(stage, [sys.executable, str(folder / "ways.py"), "serve"]))
+            stage.serve("served")
+            held.callback(stage.stop, "served")
             with get_client(sync_client=True) as client:
                 for shape in SHAPES:
                     name = f"{shape}/served"
@@ -303,11 +267,11 @@ def _worker(stage: Stage) -> Iterator[None]:
             f"worker-{pool}", work_pool_name=pool, print_next_steps=False, ignore_warnings=True
         )
     stage.pool = pool
-    stage.start_worker()
+    stage.serve("worker")
     try:
         yield
     finally:
-        stage.stop_worker()
+        stage.stop("worker")
 
 
 def serving(stage: Stage, command: list[str], *, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
@@ -328,7 +292,7 @@ def stop(running: subprocess.Popen[bytes]) -> None:
         running.stdin.close()
     running.send_signal(signal.SIGTERM)
     try:
-        running.wait(15)
+        running.wait(45)  # Prefect gives what runs under it 30 seconds
     except subprocess.TimeoutExpired:
         running.kill()
         running.wait()
