@@ -204,8 +204,9 @@ def test_a_caller_that_is_cancelled_leaves_no_thread_and_the_job_alone(
 JOBS = 50
 TICK_SECONDS = 0.005
 A_STALL = 0.05  # seconds by which a tick is late: below that it is how threads of one interpreter take turns
-MOST_STALLED = 1.0
-"""What 50 jobs may add, in seconds, on a machine that others use: alone 0.00 to 0.08; sign-ins on the loop add 15."""
+MOST_STALLED = 0.1  # seconds in all; on a quiet machine it is 0.00 to 0.08
+MOST_STALLED_IN_CI = 5.0
+"""On a machine that others use, where Prefect alone may be late by a second: sign-ins on the loop come to 15."""
 
 
 async def stalled_by(work: Awaitable[Any]) -> float:
@@ -234,12 +235,27 @@ async def nothing() -> None:
     await asyncio.sleep(0.3)
 
 
-@pytest.mark.pr
+@pytest.mark.alone
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("most", "rounds"),
+    [
+        pytest.param(MOST_STALLED_IN_CI, 1, id="pr", marks=pytest.mark.pr),
+        pytest.param(MOST_STALLED, 3, id="long", marks=pytest.mark.long),
+    ],
+)
 def test_50_jobs_at_once_that_have_to_sign_in_sign_in_once_and_not_on_the_loop(
-    upload: Upload, embedded: DiscoveryDocument, service: RuntimeService
+    most: float, rounds: int, upload: Upload, embedded: DiscoveryDocument, service: RuntimeService
 ) -> None:
     program = upload(PUBLISHES)
+    stalled: list[float] = []
+    while not stalled or (min(stalled) >= most and len(stalled) < rounds):  # a stall of the machine's does not repeat
+        stalled.append(stalled_by_jobs(program, embedded, service))
+    assert min(stalled) < most
+
+
+def stalled_by_jobs(program: str, embedded: DiscoveryDocument, service: RuntimeService) -> float:
+    """Return the seconds by which 50 jobs made the event loop late, at an account that nobody is signed in to yet."""
     proxy = Proxy(embedded.url)
     proxy.on_request = lambda line: time.sleep(0.3) if "/identity/token" in line else None
     RuntimeCredentials(
@@ -276,4 +292,4 @@ def test_50_jobs_at_once_that_have_to_sign_in_sign_in_once_and_not_on_the_loop(
     proxy.close()
     assert len(ids) == JOBS
     assert len(jobs_of(service, run_id(state))) == JOBS + 1
-    assert ours < bare + MOST_STALLED
+    return float(ours)
