@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,15 +127,16 @@ def test_a_cell_is_there_although_somebody_has_cleared_the_place_of_all_cells(
     assert stat.S_IMODE(place.stat().st_mode) == mode
 
 
-def test_a_folder_is_removed_that_its_owner_made_read_only(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "deep").mkdir()
-    (folder / "deep" / "file").touch()
-    (folder / "deep").chmod(0o500)
-    with nobody_in_particular(tmp_path, folder, folder / "deep"):
-        remove_tree(folder)
-    assert not folder.exists()
+def test_a_folder_is_removed_that_its_owner_made_read_only() -> None:
+    with tempfile.TemporaryDirectory() as place:  # where anybody may walk: tests' own folders are in one that is closed
+        folder = Path(place) / "folder"
+        folder.mkdir()
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").touch()
+        (folder / "deep").chmod(0o500)
+        with nobody_in_particular(Path(place), folder, folder / "deep"):
+            remove_tree(folder)
+        assert not folder.exists()
 
 
 @contextlib.contextmanager
