@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from .guards import GUARDS, Guard
+from .record_guards import RECORDS
 from .submission_guards import SUBMISSION
 
 ROOT = Path(__file__).parents[2]
 HANG_SECONDS = 120.0
 
-ALL = [*GUARDS, *SUBMISSION]
+ALL = [*GUARDS, *SUBMISSION, *RECORDS]
 
 
 def package_in(folder: Path) -> Path:
