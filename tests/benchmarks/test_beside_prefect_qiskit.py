@@ -28,6 +28,7 @@ SCRIPT = Path(__file__).with_name("beside_prefect_qiskit.py")
 JOBS = 50
 SIGN_IN_SECONDS = 0.3
 MOST_TIMES = 0.8  # quiet 0.1: theirs signs in anew for every call, on the event loop
+LATEST_TICK = 0.05  # seconds by which the event loop may be late, in one round of three; quiet 0.04
 # All that it needs and we have not. Into a folder of their own: its wheel brings packages called `tests` and `docs`.
 THEIRS = ["prefect-qiskit==0.2.1", "aiohttp", "aiohappyeyeballs", "aiosignal", "diskcache"]
 THEIRS += ["frozenlist", "multidict", "propcache", "yarl"]
@@ -71,7 +72,7 @@ def prefect_qiskit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_50_jobs_at_once_take_less_time_than_with_prefect_qiskit(
+def test_50_jobs_at_once_take_less_time_than_with_prefect_qiskit_and_stall_no_event_loop(
     prefect_qiskit: Path, runtime: Any, tmp_path: Path, report: Callable[[str], None]
 ) -> None:
     known = runtime.found
@@ -90,3 +91,4 @@ def test_50_jobs_at_once_take_less_time_than_with_prefect_qiskit(
         )
     report(f"{ratio:.2f} times; {len(asked)} sign-ins of both")
     assert ratio <= MOST_TIMES
+    assert ours["worst"] <= LATEST_TICK
