@@ -235,13 +235,12 @@ async def nothing() -> None:
     await asyncio.sleep(0.3)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("most", "rounds"),
     [
         pytest.param(MOST_STALLED_IN_CI, 1, id="pr", marks=pytest.mark.pr),
-        pytest.param(MOST_STALLED, 3, id="long", marks=pytest.mark.long),
+        pytest.param(MOST_STALLED, 3, id="long", marks=[pytest.mark.long, pytest.mark.alone]),
     ],
 )
 def test_50_jobs_at_once_that_have_to_sign_in_sign_in_once_and_not_on_the_loop(

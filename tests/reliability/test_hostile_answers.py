@@ -50,11 +50,13 @@ def test_the_watch_sees_what_it_is_there_for(tmp_path: Path) -> None:
         assert what in seen
 
 
+@pytest.mark.pr
 def test_the_watch_sees_a_decoder_that_imports_what_a_payload_names(tmp_path: Path) -> None:
     found = watched(1, 1, 1, "imports", folder=tmp_path)["found"]
     assert {f"import {name}" for name in UNLOADED} <= set(found)
 
 
+@pytest.mark.pr
 def test_the_bound_on_memory_is_broken_by_a_decoder_without_a_limit(tmp_path: Path) -> None:
     assert watched(1, 1, 1, "unpacks", folder=tmp_path)["growth_mib"] > CAP_MIB + 64
 
