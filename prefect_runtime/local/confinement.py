@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_runtime.local.cells import Cell, Limits, remove_tree
-from prefect_runtime.local.process_tree import adopt_orphans, prctl
+from prefect_runtime.local.process_tree import adopt_orphans, close_all_but, prctl
 from prefect_runtime.local.programs import memory
 
 NICENESS = 5
@@ -89,11 +89,7 @@ def _close_others(keep: Iterable[int]) -> None:
     """Close what the process was forked with: pipes to processes that are none of the program's business."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    first = 3
-    for number in sorted(keep):
-        os.closerange(first, number)
-        first = number + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    close_all_but(keep)
     # It watches over what programs share between processes; with its pipe closed, a new one is started if need be.
     tracker: Any = multiprocessing.resource_tracker._resource_tracker
     tracker._fd = tracker._pid = None

@@ -25,7 +25,14 @@ import signal
 import time
 import warnings
 
-from prefect_runtime.local.process_tree import GUARD_SECONDS, SERVER_VARIABLE, adopt_orphans, descendants, kill
+from prefect_runtime.local.process_tree import (
+    GUARD_SECONDS,
+    SERVER_VARIABLE,
+    adopt_orphans,
+    close_all_but,
+    descendants,
+    kill,
+)
 
 LOCK = "programs.lock"
 
@@ -63,22 +70,19 @@ def _divide(server_ends: int, lock: int | None) -> None:
         return
     try:
         forkserver_ends = os.pidfd_open(forkserver)
-        _close_all_but([number for number in (lock, server_ends, forkserver_ends) if number is not None])
+        _be_silent()
+        # Also what Python's forkserver was given: where it listens, nobody would answer once it was gone.
+        close_all_but([number for number in (lock, server_ends, forkserver_ends) if number is not None])
         _guard([server_ends, forkserver_ends])
     finally:
         os._exit(0)
 
 
-def _close_all_but(keep: list[int]) -> None:
-    """Close what Python's forkserver was given: where it listens, nobody would answer once it was gone."""
+def _be_silent() -> None:
+    """Let go of the server's output: a reader of it need not wait for us."""
     null = os.open(os.devnull, os.O_RDWR)
     for output in range(3):
-        os.dup2(null, output)  # a reader of the server's output need not wait for us
-    first = 3
-    for number in sorted(keep):
-        os.closerange(first, number)
-        first = number + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        os.dup2(null, output)
 
 
 def _guard(either_ends: list[int]) -> None:

@@ -241,7 +241,7 @@ class WorkerProcess:
                 return
             self._ended = True
             # Of one that is over, the pid may be somebody else's by now; what it left behind is an orphan.
-            if self._process.is_alive() or not self._has_orphans_found():
+            if self._process.is_alive() or self._forkserver() is None:
                 self._end_group()
             try:
                 if self._uid is not None:
@@ -273,17 +273,18 @@ class WorkerProcess:
         killer.join(5.0)
         _alive.discard(killer.pid)
 
-    def _has_orphans_found(self) -> bool:
-        """Tell whether orphans are children of a forkserver that is still ours, and not of whoever has its pid now."""
-        return self._parent is not None and is_beneath(self._parent, os.getpid())
+    def _forkserver(self) -> int | None:
+        """Return the forkserver that orphans become children of; None where its pid is not one of ours any more."""
+        return self._parent if self._parent is not None and is_beneath(self._parent, os.getpid()) else None
 
     def _kill_orphans(self) -> None:
         """End what a program left behind, however it hid: where its own parents are gone, it is the forkserver's."""
         for _ in range(_SWEEPS):
-            if self._parent is None or not self._has_orphans_found():
+            forkserver = self._forkserver()
+            if forkserver is None:
                 return
             with _STARTING:
-                orphans = [pid for pid in children(self._parent) if pid not in _alive]
+                orphans = [pid for pid in children(forkserver) if pid not in _alive]
             if not orphans:
                 return
             kill([*orphans, *(pid for orphan in orphans for pid in descendants(orphan))])

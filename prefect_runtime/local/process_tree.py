@@ -53,6 +53,7 @@ def parent_of(pid: int) -> int | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         state, parent, threads = fields[0], fields[1], int(fields[17])
         # One whose first thread has ended shows as a zombie while the others end: until then, its children are its own.
+        # Source: proc_pid_stat(5), num_threads.
         if state not in "ZX" or threads > 1:
             return int(parent)
     return None
@@ -71,6 +72,15 @@ def prctl(option: int, *values: int) -> int:
         return -1
     given = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
     return int(ctypes.CDLL(None).prctl(option, *given))
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close all that this process has open but for its standard streams and these descriptors."""
+    first = 3
+    for number in sorted(keep):
+        os.closerange(first, number)
+        first = number + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def adopt_orphans() -> None:
